@@ -1,0 +1,546 @@
+//! Entries, encoded once.
+//!
+//! A [`Block`] is a run of consecutive entries of one term in one buffer. The leader fills it when
+//! it is proposed to; the same bytes go to its log on disk, to every follower, and into their logs.
+//! A [`View`] is a part of a block: what log, message and disk record hold. Truncation shrinks a
+//! view; bytes and checksum never change. docs/wire-format.md draws the bytes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::checksum::Crc;
+use crate::types::{ClusterId, EntryId, GroupId, LogIndex, NUMBER_MAX, Term};
+
+/// Bytes before each payload: its length with the kind byte (`u32`, little-endian), then the kind.
+pub const ENTRY_HEADER_BYTES: usize = 5;
+
+/// A block is sealed once it holds this many bytes, and at each `ready`.
+pub const BLOCK_BYTES_TARGET: usize = 64 * 1024;
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// A command of the user's.
+    Command,
+    /// What a new leader appends so that the entries before it can commit (Raft §8).
+    Noop,
+}
+
+impl EntryKind {
+    const fn to_byte(self) -> u8 {
+        match self {
+            EntryKind::Command => 0,
+            EntryKind::Noop => 1,
+        }
+    }
+
+    /// Kinds 2 (membership) and 3 (cluster version) are reserved: a node that does not know a kind
+    /// must refuse the block, because skipping an entry would make its state machine differ.
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(EntryKind::Command),
+            1 => Some(EntryKind::Noop),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of the log, borrowed from its block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Index and term.
+    pub id: EntryId,
+    /// Command or no-op.
+    pub kind: EntryKind,
+    /// The command, as it was proposed. Empty for a no-op.
+    pub data: &'a [u8],
+}
+
+impl fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {} B", self.id, self.kind, self.data.len())
+    }
+}
+
+/// What is known of a block without its bytes. Part of its checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockHeader {
+    /// Cluster and group, so that a block can't stray into another log.
+    pub cluster: ClusterId,
+    /// See `cluster`.
+    pub group: GroupId,
+    /// The first entry's index. At least 1.
+    pub first: LogIndex,
+    /// The term of all entries. At least 1.
+    pub term: Term,
+    /// How many entries. At least 1.
+    pub count: u32,
+}
+
+impl BlockHeader {
+    /// The last entry's index.
+    pub const fn last(&self) -> LogIndex {
+        self.first + self.count as u64 - 1
+    }
+}
+
+/// Why bytes are no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// The header names index 0, term 0, no entry, or a number beyond [`NUMBER_MAX`].
+    BadHeader(BlockHeader),
+    /// The checksum over header and bytes does not match.
+    BadChecksum {
+        /// The checksum that came with the block.
+        expected: u32,
+        /// The checksum of what came.
+        found: u32,
+    },
+    /// The entries don't fill the bytes exactly; the first that does not fit.
+    BadLength {
+        /// Index of the entry.
+        index: LogIndex,
+    },
+    /// An entry of a kind that this version does not know.
+    UnknownKind {
+        /// Index of the entry.
+        index: LogIndex,
+        /// The kind byte.
+        kind: u8,
+    },
+}
+
+impl fmt::Display for BlockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadHeader(header) => write!(f, "impossible block header {header:?}"),
+            Self::BadChecksum { expected, found } => {
+                write!(f, "block checksum is {found:08x}, expected {expected:08x}")
+            }
+            Self::BadLength { index } => write!(f, "entry {index} does not fit its block"),
+            Self::UnknownKind { index, kind } => write!(
+                f,
+                "entry {index} has kind {kind}, which this version does not know: upgrade it"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for BlockError {}
+
+/// The flag that says that the low half of `Block::crc` has been computed.
+const CRC_KNOWN: u64 = 1 << 32;
+
+/// Consecutive entries of one term, encoded, immutable and shared.
+pub struct Block {
+    header: BlockHeader,
+    bytes: Bytes,
+    /// Computed by whoever serialises the block first, then kept.
+    crc: AtomicU64,
+    /// Bytes of memory that live as long as this block: at least `bytes.len()`.
+    charge: usize,
+}
+
+impl Block {
+    /// A block received from outside: checks the checksum, then that every entry is whole and of a
+    /// known kind. This is the one place where a block is verified; afterwards it is trusted.
+    ///
+    /// `charge` is how much memory stays allocated for as long as the block lives, for instance the
+    /// size of the receive buffer that `bytes` is a slice of.
+    ///
+    /// # Errors
+    /// [`BlockError`] says what is wrong.
+    pub fn verify(
+        header: BlockHeader,
+        bytes: Bytes,
+        crc: u32,
+        charge: usize,
+    ) -> Result<Arc<Self>, BlockError> {
+        let numbers = [header.first, header.term, header.count as u64];
+        if numbers.contains(&0) || header.first > NUMBER_MAX || header.term > NUMBER_MAX {
+            return Err(BlockError::BadHeader(header));
+        }
+        let found = checksum(&header, &bytes);
+        if found != crc {
+            return Err(BlockError::BadChecksum { expected: crc, found });
+        }
+        check_entries(&header, &bytes)?;
+        let charge = charge.max(bytes.len());
+        Ok(Arc::new(Block { header, bytes, crc: AtomicU64::new(CRC_KNOWN | crc as u64), charge }))
+    }
+
+    /// Index of the first entry, term, count.
+    pub fn header(&self) -> &BlockHeader {
+        &self.header
+    }
+
+    /// The encoded entries.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// CRC32C over header and bytes. Computed at the first call, then remembered.
+    pub fn crc(&self) -> u32 {
+        let known = self.crc.load(Ordering::Relaxed);
+        if known & CRC_KNOWN != 0 {
+            return known as u32;
+        }
+        let crc = checksum(&self.header, &self.bytes);
+        self.crc.store(CRC_KNOWN | crc as u64, Ordering::Relaxed);
+        crc
+    }
+
+    /// Bytes of memory that live as long as this block does.
+    pub fn charge(&self) -> usize {
+        self.charge
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BlockHeader { first, term, .. } = self.header;
+        write!(f, "Block({first}..={}@{term}, {} B)", self.header.last(), self.bytes.len())
+    }
+}
+
+fn checksum(header: &BlockHeader, bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(&header.cluster.to_le_bytes());
+    crc.update(&header.group.to_le_bytes());
+    crc.update(&header.first.to_le_bytes());
+    crc.update(&header.term.to_le_bytes());
+    crc.update(&header.count.to_le_bytes());
+    crc.update(bytes);
+    crc.finish()
+}
+
+fn check_entries(header: &BlockHeader, bytes: &[u8]) -> Result<(), BlockError> {
+    let mut rest = bytes;
+    for index in (header.first..).take(header.count as usize) {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else {
+            return Err(BlockError::BadLength { index });
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length == 0 || length > after.len() {
+            return Err(BlockError::BadLength { index });
+        }
+        if EntryKind::from_byte(after[0]).is_none() {
+            return Err(BlockError::UnknownKind { index, kind: after[0] });
+        }
+        rest = &after[length..];
+    }
+    if rest.is_empty() { Ok(()) } else { Err(BlockError::BadLength { index: header.last() + 1 }) }
+}
+
+/// A part of a block: the entries `first..=last` of it. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    block: Arc<Block>,
+    first: LogIndex,
+    last: LogIndex,
+    /// Where in the block's bytes the entry `first` begins.
+    offset: u32,
+}
+
+impl View {
+    /// The whole block.
+    pub fn whole(block: Arc<Block>) -> Self {
+        let (first, last) = (block.header.first, block.header.last());
+        View { block, first, last, offset: 0 }
+    }
+
+    /// The entries `first..=last` of a block.
+    ///
+    /// # Panics
+    /// If the block does not hold them, or the range is empty.
+    pub fn part(block: Arc<Block>, first: LogIndex, last: LogIndex) -> Self {
+        let mut view = View::whole(block);
+        view.keep_through(last);
+        view.skip_to(first);
+        view
+    }
+
+    /// The block this is a part of.
+    pub fn block(&self) -> &Arc<Block> {
+        &self.block
+    }
+
+    /// Index of the first entry.
+    pub fn first(&self) -> LogIndex {
+        self.first
+    }
+
+    /// Index of the last entry.
+    pub fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    /// The term of all entries.
+    pub fn term(&self) -> Term {
+        self.block.header.term
+    }
+
+    /// The last entry's id.
+    pub fn last_id(&self) -> EntryId {
+        EntryId::new(self.last, self.term())
+    }
+
+    /// How many entries. Never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a view is never empty")]
+    pub fn len(&self) -> usize {
+        (self.last - self.first + 1) as usize
+    }
+
+    /// Bytes from the view's first entry to the end of its block. The exact size where the view ends
+    /// with the block, which is nearly always.
+    pub fn bytes_len(&self) -> usize {
+        self.block.bytes.len() - self.offset as usize
+    }
+
+    /// Drops the entries before `first`.
+    ///
+    /// # Panics
+    /// If nothing would be left, or `first` was dropped before.
+    pub fn skip_to(&mut self, first: LogIndex) {
+        assert!(
+            (self.first..=self.last).contains(&first),
+            "can't skip to {first} in {}..={}",
+            self.first,
+            self.last
+        );
+        let mut entries = self.entries();
+        for _ in self.first..first {
+            entries.next();
+        }
+        self.offset = entries.offset as u32;
+        self.first = first;
+    }
+
+    /// Drops the entries after `last`.
+    ///
+    /// # Panics
+    /// If nothing would be left, or `last` is not in the view.
+    pub fn keep_through(&mut self, last: LogIndex) {
+        assert!(
+            (self.first..=self.last).contains(&last),
+            "can't end {}..={} at {last}",
+            self.first,
+            self.last
+        );
+        self.last = last;
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> Entries<'_> {
+        Entries {
+            bytes: &self.block.bytes,
+            offset: self.offset as usize,
+            next: self.first,
+            last: self.last,
+            term: self.term(),
+        }
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}@{}", self.first, self.last, self.term())
+    }
+}
+
+/// Two views are equal if they show the same entries.
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        (self.first, self.last, self.term()) == (other.first, other.last, other.term())
+            && self.entries().eq(other.entries())
+    }
+}
+
+/// The entries of a view. See [`View::entries`].
+#[derive(Clone)]
+pub struct Entries<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+    next: LogIndex,
+    last: LogIndex,
+    term: Term,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        if self.next > self.last {
+            return None;
+        }
+        let (length, rest) = self.bytes[self.offset..]
+            .split_first_chunk::<4>()
+            .expect("a block is checked when it comes in");
+        let length = u32::from_le_bytes(*length) as usize;
+        let kind =
+            EntryKind::from_byte(rest[0]).expect("kinds are checked when the block comes in");
+        let id = EntryId::new(self.next, self.term);
+        self.offset += 4 + length;
+        self.next += 1;
+        Some(Entry { id, kind, data: &rest[1..length] })
+    }
+}
+
+/// The views of one message or write: mostly one, so that costs no allocation.
+#[derive(Clone, Debug, Default)]
+pub enum Views {
+    /// No entry.
+    #[default]
+    None,
+    /// One run of entries.
+    One(View),
+    /// Several runs, each beginning where the one before ends.
+    #[expect(clippy::box_collection, reason = "keeps the common cases small")]
+    Many(alloc::boxed::Box<Vec<View>>),
+}
+
+impl Views {
+    /// Adds a view at the end.
+    pub fn push(&mut self, view: View) {
+        match core::mem::take(self) {
+            Views::None => *self = Views::One(view),
+            Views::One(one) => *self = Views::Many(alloc::boxed::Box::new(alloc::vec![one, view])),
+            Views::Many(mut many) => {
+                many.push(view);
+                *self = Views::Many(many);
+            }
+        }
+    }
+
+    /// The views, in order.
+    pub fn as_slice(&self) -> &[View] {
+        match self {
+            Views::None => &[],
+            Views::One(view) => core::slice::from_ref(view),
+            Views::Many(views) => views,
+        }
+    }
+
+    /// The first entry's index, if there is an entry.
+    pub fn first(&self) -> Option<LogIndex> {
+        self.as_slice().first().map(View::first)
+    }
+
+    /// The last entry's id, if there is an entry.
+    pub fn last_id(&self) -> Option<EntryId> {
+        self.as_slice().last().map(View::last_id)
+    }
+
+    /// The bytes of all views.
+    pub fn bytes_len(&self) -> usize {
+        self.as_slice().iter().map(View::bytes_len).sum()
+    }
+
+    /// The entries of all views, in order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.as_slice().iter().flat_map(View::entries)
+    }
+
+    /// Whether each view begins where the one before it ends, with no lower term.
+    pub fn is_contiguous(&self) -> bool {
+        self.as_slice()
+            .windows(2)
+            .all(|pair| pair[1].first() == pair[0].last() + 1 && pair[1].term() >= pair[0].term())
+    }
+}
+
+impl FromIterator<View> for Views {
+    fn from_iter<I: IntoIterator<Item = View>>(views: I) -> Self {
+        let mut all = Views::None;
+        for view in views {
+            all.push(view);
+        }
+        all
+    }
+}
+
+/// Two lists of views are equal if they show the same entries, however cut into blocks.
+impl PartialEq for Views {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries().eq(other.entries())
+    }
+}
+
+/// The block under construction at a leader.
+#[derive(Debug)]
+pub struct BlockBuilder {
+    header: BlockHeader,
+    buffer: BytesMut,
+    /// Size of the next buffer. Grows with use, so that an idle group holds little.
+    chunk_bytes: usize,
+}
+
+impl BlockBuilder {
+    const CHUNK_BYTES_MIN: usize = 512;
+
+    /// A builder with nothing in it.
+    pub fn new(cluster: ClusterId, group: GroupId) -> Self {
+        BlockBuilder {
+            header: BlockHeader { cluster, group, first: 0, term: 0, count: 0 },
+            buffer: BytesMut::new(),
+            chunk_bytes: Self::CHUNK_BYTES_MIN,
+        }
+    }
+
+    /// How many entries wait to be sealed.
+    pub fn len(&self) -> usize {
+        self.header.count as usize
+    }
+
+    /// Whether no entry waits to be sealed.
+    pub fn is_empty(&self) -> bool {
+        self.header.count == 0
+    }
+
+    /// Bytes of the entries that wait to be sealed.
+    pub fn bytes_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Encodes one entry behind the others.
+    ///
+    /// # Panics
+    /// If `id` does not follow the entries in the block, or is of another term.
+    pub fn push(&mut self, id: EntryId, kind: EntryKind, data: &[u8]) {
+        if self.is_empty() {
+            self.header.first = id.index;
+            self.header.term = id.term;
+        }
+        assert_eq!(self.header.first + self.header.count as u64, id.index, "blocks have no gaps");
+        assert_eq!(self.header.term, id.term, "a block has one term");
+        let needed = ENTRY_HEADER_BYTES + data.len();
+        if self.buffer.capacity() - self.buffer.len() < needed {
+            self.buffer.reserve(needed.max(self.chunk_bytes));
+            self.chunk_bytes = (self.chunk_bytes * 2).min(BLOCK_BYTES_TARGET);
+        }
+        self.buffer.put_u32_le(data.len() as u32 + 1);
+        self.buffer.put_u8(kind.to_byte());
+        self.buffer.put_slice(data);
+        self.header.count += 1;
+    }
+
+    /// Ends the block and hands it out; `None` where nothing waits.
+    pub fn seal(&mut self) -> Option<View> {
+        if self.is_empty() {
+            return None;
+        }
+        let bytes = self.buffer.split().freeze();
+        let charge = bytes.len();
+        let header = self.header;
+        self.header.count = 0;
+        Some(View::whole(Arc::new(Block { header, bytes, crc: AtomicU64::new(0), charge })))
+    }
+}
+
+#[cfg(test)]
+mod tests;

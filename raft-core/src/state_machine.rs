@@ -1,0 +1,94 @@
+//! What the user replicates.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::block::{Entries, Entry, EntryKind, View};
+use crate::snapshot::{Capture, SnapshotError, SnapshotSource};
+use crate::types::LogIndex;
+
+/// A deterministic state machine: from the same state, the same commands make the same state and the
+/// same replies, on every member and in every replay. No clock, no randomness, no hash order.
+pub trait StateMachine {
+    /// Applies committed commands, in order, and replies to them. Infallible: a command that makes no
+    /// sense is answered with a reply that says so.
+    fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies);
+
+    /// Answers a read. Runs where `apply` runs, once everything the read must see is applied.
+    fn query(&self, request: &[u8]) -> Vec<u8>;
+
+    /// The state as it is now, cheap to take; it is written while further commands are applied.
+    fn capture(&self) -> Box<dyn Capture>;
+
+    /// Replaces the state by a snapshot's, all or nothing.
+    ///
+    /// # Errors
+    /// If the contents can't be read or make no sense. The replica is then fenced: a state machine
+    /// that went on would differ from the others.
+    fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError>;
+
+    /// For machines that are durable themselves: up to where their state is. It gates compaction, and
+    /// entries up to there are not applied again after a restart.
+    fn applied_index(&self) -> Option<LogIndex> {
+        None
+    }
+}
+
+/// The committed commands of one turn, in order. The no-ops of new leaders are left out.
+#[derive(Clone)]
+pub struct Batch<'a> {
+    views: core::slice::Iter<'a, View>,
+    entries: Option<Entries<'a>>,
+    first: LogIndex,
+    last: LogIndex,
+}
+
+impl<'a> Batch<'a> {
+    /// The commands of `first..=last` in these views.
+    pub fn new(views: &'a [View], first: LogIndex, last: LogIndex) -> Self {
+        Batch { views: views.iter(), entries: None, first, last }
+    }
+}
+
+impl<'a> Iterator for Batch<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        loop {
+            let Some(entries) = &mut self.entries else {
+                self.entries = Some(self.views.next()?.entries());
+                continue;
+            };
+            match entries.next() {
+                None => self.entries = None,
+                Some(entry) if entry.id.index > self.last => return None,
+                Some(entry) => {
+                    if entry.id.index >= self.first && entry.kind == EntryKind::Command {
+                        return Some(entry);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Collects what the state machine replies to its commands.
+#[derive(Debug, Default)]
+pub struct Replies {
+    replies: Vec<(LogIndex, Bytes)>,
+}
+
+impl Replies {
+    /// Replies to the command at `index`: one of this batch, or one that an earlier batch left
+    /// unanswered (a waiter for a lock, say). The last reply to an index counts.
+    pub fn push(&mut self, index: LogIndex, reply: impl Into<Bytes>) {
+        self.replies.push((index, reply.into()));
+    }
+
+    /// Takes what was collected.
+    pub fn drain(&mut self) -> impl Iterator<Item = (LogIndex, Bytes)> + '_ {
+        self.replies.drain(..)
+    }
+}
