@@ -400,7 +400,7 @@ pub enum Views {
     /// One run of entries.
     One(View),
     /// Several runs, each beginning where the one before ends.
-    #[expect(clippy::box_collection, reason = "keeps the common cases small")]
+    /// The box keeps the common cases small.
     Many(alloc::boxed::Box<Vec<View>>),
 }
 

@@ -19,6 +19,6 @@ impl Rng {
 
     /// A number below `bound`, which is not 0. The bias is below `bound / 2^32`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        ((self.next() >> 32) * bound as u64 >> 32) as u32
+        (((self.next() >> 32) * bound as u64) >> 32) as u32
     }
 }
