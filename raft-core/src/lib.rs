@@ -17,3 +17,4 @@ pub mod storage;
 pub mod ticket;
 pub mod transport;
 pub mod types;
+pub mod wire;
