@@ -86,6 +86,13 @@ impl BlockHeader {
     pub const fn last(&self) -> LogIndex {
         self.first + self.count as u64 - 1
     }
+
+    fn is_possible(&self) -> bool {
+        let has_zero = self.first == 0 || self.term == 0 || self.count == 0;
+        let in_range = self.first <= NUMBER_MAX && self.term <= NUMBER_MAX;
+        // In this order: only a first index in range can't overflow on the way to the last one.
+        !has_zero && in_range && self.last() <= NUMBER_MAX
+    }
 }
 
 /// Why bytes are no block.
@@ -161,8 +168,7 @@ impl Block {
         crc: u32,
         charge: usize,
     ) -> Result<Arc<Self>, BlockError> {
-        let numbers = [header.first, header.term, header.count as u64];
-        if numbers.contains(&0) || header.first > NUMBER_MAX || header.term > NUMBER_MAX {
+        if !header.is_possible() {
             return Err(BlockError::BadHeader(header));
         }
         let found = checksum(&header, &bytes);
