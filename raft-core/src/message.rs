@@ -214,8 +214,7 @@ pub enum Malformed {
     /// The index and term of one entry don't go together: exactly one of them is 0, or the term is
     /// later than the message's.
     BadEntryId(EntryId),
-    /// The entries don't follow `prev_log_index`, have a gap, fall in term, or are of a term later
-    /// than the message's.
+    /// The entries don't follow `prev_log_index`, have a gap, or fall in term.
     BadEntries,
     /// The chunk is not of the snapshot, or reaches beyond its end, or is empty before its end.
     BadChunk,
@@ -329,3 +328,6 @@ impl Message {
 fn number(value: u64) -> Result<(), Malformed> {
     if value > NUMBER_MAX { Err(Malformed::NumberTooLarge(value)) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;
