@@ -98,3 +98,68 @@ impl Membership {
         self.voters.len() / 2 + 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: NodeId, incarnation: u64) -> Member {
+        Member { node, incarnation }
+    }
+
+    #[test]
+    fn the_order_of_the_list_does_not_matter() {
+        let members = [member(3, 9), member(1, 7), member(2, 8)];
+        let membership = Membership::new(members).unwrap();
+        assert_eq!(membership.voters(), [member(1, 7), member(2, 8), member(3, 9)]);
+        assert_eq!(Membership::new(members.into_iter().rev()).unwrap(), membership);
+    }
+
+    #[test]
+    fn impossible_lists_are_refused() {
+        let refused = |members: &[Member]| Membership::new(members.iter().copied()).unwrap_err();
+        assert_eq!(refused(&[]), MembershipError::Empty);
+        assert_eq!(refused(&[member(1, 0), member(0, 5)]), MembershipError::ZeroNode);
+        let twice = [member(2, 0), member(1, 0), member(2, 0)];
+        assert_eq!(refused(&twice), MembershipError::Duplicate(2));
+        // Two stores of one node would let it vote twice.
+        let two_stores = [member(2, 5), member(1, 0), member(2, 6)];
+        assert_eq!(refused(&two_stores), MembershipError::Duplicate(2));
+    }
+
+    #[test]
+    fn a_group_has_at_most_members_max_members() {
+        let count = MEMBERS_MAX as u64;
+        assert_eq!(Membership::trusted(1..=count).unwrap().voters().len(), MEMBERS_MAX);
+        let refused = Membership::trusted(1..=count + 1).unwrap_err();
+        assert_eq!(refused, MembershipError::TooMany(MEMBERS_MAX + 1));
+        // A list without end is refused as well, and not collected first.
+        assert!(Membership::trusted(1..).is_err());
+    }
+
+    #[test]
+    fn only_the_incarnation_of_the_membership_is_a_voter() {
+        let membership = Membership::new([member(1, 7), member(2, 8)]).unwrap();
+        assert!(membership.is_voter(member(2, 8)));
+        for stranger in [member(2, 0), member(2, 7), member(2, 9), member(3, 8), member(0, 0)] {
+            assert!(!membership.is_voter(stranger), "{stranger}");
+        }
+        assert_eq!(membership.member(2), Some(member(2, 8)));
+        assert_eq!(membership.member(3), None);
+    }
+
+    #[test]
+    fn a_trusted_membership_has_incarnation_0() {
+        let membership = Membership::trusted([2, 1]).unwrap();
+        assert_eq!(membership.voters(), [member(1, 0), member(2, 0)]);
+    }
+
+    #[test]
+    fn a_quorum_is_the_smallest_majority() {
+        for count in 1..=MEMBERS_MAX {
+            let quorum = Membership::trusted(1..=count as u64).unwrap().quorum();
+            assert!(2 * quorum > count, "two quorums of {count} share a member");
+            assert!(2 * (quorum - 1) <= count, "{quorum} of {count} are more than needed");
+        }
+    }
+}
