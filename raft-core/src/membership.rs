@@ -77,6 +77,11 @@ impl Membership {
         Self::new(nodes.into_iter().map(|node| Member { node, incarnation: 0 }))
     }
 
+    /// What a fresh store has: no members, and so no quorum.
+    pub(crate) fn none() -> Self {
+        Membership { voters: Vec::new() }
+    }
+
     /// The voters, sorted by node.
     pub fn voters(&self) -> &[Member] {
         &self.voters

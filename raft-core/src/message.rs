@@ -318,7 +318,7 @@ impl Message {
         }
         let end = chunk.offset.checked_add(chunk.data.len() as u64);
         let inside = chunk.snapshot == meta.last && end.is_some_and(|end| end <= meta.size);
-        if !inside || (chunk.data.is_empty() && meta.size > 0) {
+        if !inside || (chunk.data.is_empty() && chunk.offset < meta.size) {
             return Err(Malformed::BadChunk);
         }
         Ok(())

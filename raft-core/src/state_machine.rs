@@ -1,7 +1,9 @@
 //! What the user replicates.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::slice::Iter;
 
 use bytes::Bytes;
 
@@ -39,7 +41,7 @@ pub trait StateMachine {
 /// The committed commands of one turn, in order. The no-ops of new leaders are left out.
 #[derive(Clone)]
 pub struct Batch<'a> {
-    views: core::slice::Iter<'a, View>,
+    views: core::iter::Chain<Iter<'a, View>, Iter<'a, View>>,
     entries: Option<Entries<'a>>,
     first: LogIndex,
     last: LogIndex,
@@ -48,7 +50,22 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// The commands of `first..=last` in these views.
     pub fn new(views: &'a [View], first: LogIndex, last: LogIndex) -> Self {
-        Batch { views: views.iter(), entries: None, first, last }
+        Batch { views: views.iter().chain([].iter()), entries: None, first, last }
+    }
+
+    /// The commands of `first..=last`, which begin in the view at `slot`.
+    pub(crate) fn of_deque(
+        views: &'a VecDeque<View>,
+        slot: usize,
+        first: LogIndex,
+        last: LogIndex,
+    ) -> Self {
+        let (front, back) = views.as_slices();
+        let views = match slot.checked_sub(front.len()) {
+            None => front[slot..].iter().chain(back.iter()),
+            Some(slot) => back[slot..].iter().chain([].iter()),
+        };
+        Batch { views, entries: None, first, last }
     }
 }
 
@@ -78,16 +95,28 @@ impl<'a> Iterator for Batch<'a> {
 #[derive(Debug, Default)]
 pub struct Replies {
     replies: Vec<(LogIndex, Bytes)>,
+    parked: Vec<LogIndex>,
 }
 
 impl Replies {
-    /// Replies to the command at `index`: one of this batch, or one that an earlier batch left
-    /// unanswered (a waiter for a lock, say). The last reply to an index counts.
+    /// Replies to the command at `index`: one of this batch, or one that was parked earlier. A command
+    /// of this batch that gets neither is answered with no bytes.
     pub fn push(&mut self, index: LogIndex, reply: impl Into<Bytes>) {
         self.replies.push((index, reply.into()));
     }
 
-    /// Takes what was collected.
+    /// Leaves the command at `index`, one of this batch, unanswered until a later batch replies to it
+    /// (a waiter for a lock, say).
+    pub fn park(&mut self, index: LogIndex) {
+        self.parked.push(index);
+    }
+
+    /// Takes the indexes that were parked.
+    pub fn drain_parked(&mut self) -> impl Iterator<Item = LogIndex> + use<> {
+        core::mem::take(&mut self.parked).into_iter()
+    }
+
+    /// Takes the replies.
     pub fn drain(&mut self) -> impl Iterator<Item = (LogIndex, Bytes)> + '_ {
         self.replies.drain(..)
     }

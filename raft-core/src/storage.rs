@@ -83,6 +83,8 @@ pub struct Recovered {
     /// Payloads at the end of the log, contiguous up to `last_index`, as many as the store thinks
     /// fit in memory, perhaps none. What is missing is asked for by log reads.
     pub tail: Vec<View>,
+    /// Bytes in the store of the retained entries before `tail`, for the report of the log's size.
+    pub below_tail_bytes: u64,
 }
 
 impl Recovered {
@@ -96,6 +98,7 @@ impl Recovered {
             spans: Vec::new(),
             last_index: 0,
             tail: Vec::new(),
+            below_tail_bytes: 0,
         }
     }
 }

@@ -91,7 +91,7 @@ impl fmt::Display for NotAppended {
 
 impl core::error::Error for NotAppended {}
 
-/// The proposals that have not ended, as runs of indexes of one term. Sorted by index and term.
+/// The proposals that have not ended, as runs of indexes of one term, in the order of their making.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
     open: VecDeque<Run>,
@@ -110,5 +110,102 @@ struct Run {
 impl Run {
     fn ends(self, first: LogIndex, last: LogIndex, end: End) -> Outcome {
         Outcome { first, last, term: self.term, end }
+    }
+}
+
+impl Tickets {
+    /// A proposal entered the log.
+    pub(crate) fn open(&mut self, ticket: Ticket) {
+        match self.open.back_mut() {
+            Some(run)
+                if run.term == ticket.term
+                    && run.last + 1 == ticket.index
+                    && run.waiting_ticks.is_none() =>
+            {
+                run.last = ticket.index;
+            }
+            _ => self.open.push_back(Run {
+                first: ticket.index,
+                last: ticket.index,
+                term: ticket.term,
+                waiting_ticks: None,
+            }),
+        }
+    }
+
+    /// The entries `first..=last`, all of `term`, were committed; all before them were earlier. So no
+    /// open run begins before `first`.
+    pub(crate) fn committed(&mut self, first: LogIndex, last: LogIndex, term: Term) {
+        self.end_some(|run| {
+            assert!(run.first >= first, "ticket {} outlived its commit", run.first);
+            if run.term < term {
+                // An entry of a lower term can't follow one of this term.
+                return Some((run.last, End::Superseded));
+            }
+            let end = if run.term == term { End::Committed } else { End::Superseded };
+            (run.first <= last).then_some((run.last.min(last), end))
+        });
+    }
+
+    /// A snapshot took the log's place: what it covers is undecided, what follows it with a lower term
+    /// can never be committed.
+    pub(crate) fn covered_by_snapshot(&mut self, snapshot: EntryId) {
+        let covered = End::Unknown(UnknownReason::Snapshot);
+        self.end_some(|run| {
+            (run.first <= snapshot.index).then_some((run.last.min(snapshot.index), covered))
+        });
+        self.end_some(|run| (run.term < snapshot.term).then_some((run.last, End::Superseded)));
+    }
+
+    /// Ends the beginning of each run, up to the index that `decide` says.
+    fn end_some(&mut self, decide: impl Fn(&Run) -> Option<(LogIndex, End)>) {
+        let outcomes = &mut self.outcomes;
+        self.open.retain_mut(|run| {
+            let Some((last, end)) = decide(run) else { return true };
+            outcomes.push(run.ends(run.first, last, end));
+            run.first = last + 1;
+            run.first <= run.last
+        });
+    }
+
+    /// Leadership was lost: patience begins to run.
+    pub(crate) fn leadership_lost(&mut self) {
+        for run in &mut self.open {
+            run.waiting_ticks.get_or_insert(0);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, ticks: u32, patience_ticks: u32) {
+        let outcomes = &mut self.outcomes;
+        self.open.retain_mut(|run| {
+            let Some(waited) = &mut run.waiting_ticks else { return true };
+            *waited = waited.saturating_add(ticks);
+            if *waited < patience_ticks {
+                return true;
+            }
+            let end = End::Unknown(UnknownReason::Patience);
+            outcomes.push(run.ends(run.first, run.last, end));
+            false
+        });
+    }
+
+    /// Ticks until some ticket's patience ends.
+    pub(crate) fn ticks_until_due(&self, patience_ticks: u32) -> Option<u32> {
+        let waiting = self.open.iter().filter_map(|run| run.waiting_ticks);
+        waiting.max().map(|waited| patience_ticks.saturating_sub(waited))
+    }
+
+    /// Ends all that is open.
+    pub(crate) fn end_all(&mut self, reason: UnknownReason) {
+        for run in self.open.drain(..) {
+            self.outcomes.push(run.ends(run.first, run.last, End::Unknown(reason)));
+        }
+    }
+
+    /// Hands out what has ended.
+    pub(crate) fn take_outcomes(&mut self, out: &mut Vec<Outcome>) {
+        if !self.outcomes.is_empty() {
+            core::mem::swap(&mut self.outcomes, out);
+        }
     }
 }
