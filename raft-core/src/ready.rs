@@ -150,6 +150,11 @@ impl Write {
         Write(Box::new(Slip { instance, sequence: 0, operations, error: None }))
     }
 
+    /// A write of no node, for the tests of a storage: every node ignores its receipt.
+    pub fn detached(sequence: u64, operations: Operations) -> Self {
+        Write(Box::new(Slip { instance: Arc::new(()), sequence, operations, error: None }))
+    }
+
     pub(crate) fn fill(&mut self, sequence: u64) -> &mut Operations {
         self.0.sequence = sequence;
         &mut self.0.operations
@@ -192,7 +197,8 @@ impl Receipt {
         Arc::ptr_eq(&self.0.instance, instance)
     }
 
-    pub(crate) fn error(&self) -> Option<&WriteError> {
+    /// Why the write failed; `None` where it is durable.
+    pub fn error(&self) -> Option<&WriteError> {
         self.0.error.as_ref()
     }
 
