@@ -1,0 +1,1 @@
+//! Simulated surroundings for [`raft_core`], deterministic by seed.
