@@ -21,6 +21,8 @@
 //! assert_eq!(recovered.hard_state, hard_state);
 //! ```
 
+pub mod disk;
 pub mod memory;
 
+pub use disk::{Disk, DiskFile, FileDisk, OpenMode};
 pub use memory::MemoryStorage;
