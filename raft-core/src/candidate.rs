@@ -99,7 +99,9 @@ impl Candidate {
         }
         let quorum = common.membership.quorum();
         let voters = common.membership.voters().len();
-        if self.granted.len() >= quorum {
+        // The own vote counts once it is durable, and nobody else's is asked for before; a majority
+        // without it would be one that nobody was asked for.
+        if self.granted.len() >= quorum && self.has_own_vote(common) {
             won
         } else if self.denied.len() > voters - quorum {
             Next::Follower

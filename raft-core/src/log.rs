@@ -192,7 +192,12 @@ impl Log {
 
     /// The last index of the view's beginning that the log holds; one less than `view.first()` if none.
     fn agreed(&self, view: &View) -> LogIndex {
-        let first = view.first().max(self.compacted.index + 1);
+        let compacted = self.compacted;
+        let covers_it = (view.first()..=view.last()).contains(&compacted.index);
+        if covers_it && view.term() != compacted.term {
+            return compacted.index - 1;
+        }
+        let first = view.first().max(compacted.index + 1);
         if first > view.last() {
             return view.last();
         }
