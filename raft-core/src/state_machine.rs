@@ -43,6 +43,8 @@ pub trait StateMachine {
 pub struct Batch<'a> {
     views: core::iter::Chain<Iter<'a, View>, Iter<'a, View>>,
     entries: Option<Entries<'a>>,
+    /// Commands that stand in no view.
+    unwrapped: Iter<'a, Entry<'a>>,
     first: LogIndex,
     last: LogIndex,
 }
@@ -50,7 +52,16 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// The commands of `first..=last` in these views.
     pub fn new(views: &'a [View], first: LogIndex, last: LogIndex) -> Self {
-        Batch { views: views.iter().chain([].iter()), entries: None, first, last }
+        let views = views.iter().chain([].iter());
+        Batch { views, entries: None, unwrapped: [].iter(), first, last }
+    }
+
+    /// Exactly these commands, for a state machine around another one: it hands on some of its own
+    /// batch, without the envelope that is its own business.
+    pub fn of_entries(entries: &'a [Entry<'a>]) -> Self {
+        let views = [].iter().chain([].iter());
+        let (first, last) = (0, LogIndex::MAX);
+        Batch { views, entries: None, unwrapped: entries.iter(), first, last }
     }
 
     /// The commands of `first..=last`, which begin in the view at `slot`.
@@ -65,7 +76,7 @@ impl<'a> Batch<'a> {
             None => front[slot..].iter().chain(back.iter()),
             Some(slot) => back[slot..].iter().chain([].iter()),
         };
-        Batch { views, entries: None, first, last }
+        Batch { views, entries: None, unwrapped: [].iter(), first, last }
     }
 }
 
@@ -75,7 +86,8 @@ impl<'a> Iterator for Batch<'a> {
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
             let Some(entries) = &mut self.entries else {
-                self.entries = Some(self.views.next()?.entries());
+                let Some(view) = self.views.next() else { return self.unwrapped.next().copied() };
+                self.entries = Some(view.entries());
                 continue;
             };
             match entries.next() {
