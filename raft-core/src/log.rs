@@ -145,7 +145,8 @@ impl Log {
     /// Encodes one entry of the leader's behind the log.
     pub(crate) fn append(&mut self, term: Term, kind: EntryKind, data: &[u8]) -> EntryId {
         let id = EntryId::new(self.last_index + 1, term);
-        if self.builder.bytes_len() >= BLOCK_BYTES_TARGET {
+        let is_new_term = term > self.span_term(self.last_index);
+        if is_new_term || self.builder.bytes_len() >= BLOCK_BYTES_TARGET {
             self.seal();
         }
         self.extend_spans(id);

@@ -1,1 +1,226 @@
+//! The log against a plain `Vec` of terms.
 
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::block::BlockBuilder;
+use crate::types::{Identity, Member};
+
+/// What the log is, said plainly: `terms[i]` is the term of entry `i + 1`.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    terms: Vec<Term>,
+    compacted: u64,
+    /// The first index that was not taken as unwritten.
+    unwritten: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append { step: u64, count: usize },
+    Replace { back: u64, terms: Vec<u64> },
+    Compact { share: u64 },
+    Install { share: u64, known: bool },
+    Take,
+    Evict { share: u64, bytes_max: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0u64..3, 1usize..5).prop_map(|(step, count)| Op::Append { step, count }),
+        4 => (0u64..6, proptest::collection::vec(0u64..2, 1..6))
+            .prop_map(|(back, terms)| Op::Replace { back, terms }),
+        2 => (0u64..101).prop_map(|share| Op::Compact { share }),
+        1 => (0u64..120, any::<bool>()).prop_map(|(share, known)| Op::Install { share, known }),
+        4 => Just(Op::Take),
+        2 => (0u64..101, 0usize..200).prop_map(|(share, bytes_max)| Op::Evict { share, bytes_max }),
+    ]
+}
+
+fn fresh_log() -> Log {
+    let member = Member { node: 1, incarnation: 0 };
+    Log::new(1, 1, &Recovered::fresh(Identity { cluster: 1, group: 1, member }))
+}
+
+/// One block a run of terms.
+fn views(first: LogIndex, terms: &[Term]) -> Views {
+    let mut views = Views::None;
+    let mut builder = BlockBuilder::new(1, 1);
+    let mut last_term = 0;
+    for (index, &term) in (first..).zip(terms) {
+        if term != last_term
+            && let Some(view) = builder.seal()
+        {
+            views.push(view);
+        }
+        last_term = term;
+        builder.push(EntryId::new(index, term), EntryKind::Command, b"data");
+    }
+    if let Some(view) = builder.seal() {
+        views.push(view);
+    }
+    views
+}
+
+impl Model {
+    fn last(&self) -> u64 {
+        self.terms.len() as u64
+    }
+
+    fn last_term(&self) -> Term {
+        self.terms.last().copied().unwrap_or(0)
+    }
+
+    fn term_at(&self, index: LogIndex) -> Option<Term> {
+        match index {
+            0 => (self.compacted == 0).then_some(0),
+            _ if index < self.compacted => None,
+            _ => self.terms.get(index as usize - 1).copied(),
+        }
+    }
+
+    /// An index between what is compacted and the end, by percent.
+    fn at(&self, share: u64) -> u64 {
+        self.compacted + (self.last() - self.compacted) * share.min(100) / 100
+    }
+}
+
+fn apply(log: &mut Log, model: &mut Model, op: Op) {
+    match op {
+        Op::Append { step, count } => {
+            let term = model.last_term().max(1) + step;
+            for _ in 0..count {
+                log.append(term, EntryKind::Command, b"data");
+                model.terms.push(term);
+            }
+        }
+        Op::Replace { back, terms } => {
+            let from = model.last().saturating_sub(back).max(model.compacted) + 1;
+            let mut term = model.term_at(from - 1).unwrap_or(0).max(1);
+            let terms: Vec<Term> = terms
+                .iter()
+                .map(|step| {
+                    term += step;
+                    term
+                })
+                .collect();
+            let entries = views(from, &terms);
+            match log
+                .compare(EntryId::new(from - 1, model.term_at(from - 1).unwrap_or(0)), &entries)
+            {
+                Fit::Known => {}
+                Fit::NewFrom(index) => {
+                    let agreed = (index - from) as usize;
+                    let old = &model.terms[from as usize - 1..];
+                    assert_eq!(old[..agreed], terms[..agreed]);
+                    assert_ne!(old.get(agreed), Some(&terms[agreed]));
+                    log.replace(index, &entries);
+                    model.terms.truncate(index as usize - 1);
+                    model.terms.extend(&terms[agreed..]);
+                    model.unwritten = model.unwritten.min(index);
+                }
+                Fit::NoPrevious => panic!("the previous entry was taken from the model"),
+            }
+        }
+        Op::Compact { share } => {
+            let through = model.at(share);
+            log.compact(through);
+            model.compacted = through;
+            model.unwritten = model.unwritten.max(through + 1);
+        }
+        Op::Install { share, known } => {
+            let index = model.at(share) + share.saturating_sub(100);
+            let known = known && index <= model.last() && index > 0;
+            let term =
+                if known { model.term_at(index).unwrap_or(1) } else { model.last_term() + 1 };
+            if index <= model.compacted {
+                return;
+            }
+            let was_written = model.unwritten > index;
+            assert_eq!(log.install(EntryId::new(index, term)), known && was_written);
+            model.compacted = index;
+            if !known {
+                model.terms.resize(index as usize, 0);
+                model.terms[index as usize - 1] = term;
+            }
+            if !known || !was_written {
+                model.unwritten = index + 1;
+            }
+        }
+        Op::Take => {
+            log.seal();
+            let taken = log.take_unwritten();
+            let expected = model.unwritten..model.last() + 1;
+            let found: Vec<u64> = taken.entries().map(|entry| entry.id.index).collect();
+            assert_eq!(found, expected.collect::<Vec<_>>());
+            for entry in taken.entries() {
+                assert_eq!(Some(entry.id.term), model.term_at(entry.id.index));
+            }
+            model.unwritten = model.last() + 1;
+        }
+        Op::Evict { share, bytes_max } => {
+            let through = model.at(share).min(model.unwritten - 1);
+            log.evict(through, bytes_max);
+            assert!(log.window_charge() <= bytes_max || log.window_first() <= through + 1 + 64);
+        }
+    }
+}
+
+fn compare(log: &Log, model: &Model) {
+    log.check();
+    assert_eq!(log.last_index(), model.last());
+    assert_eq!(log.compacted().index, model.compacted);
+    for index in 0..=model.last() + 2 {
+        assert_eq!(log.term_at(index), model.term_at(index), "term at {index}");
+    }
+    assert_eq!(log.unwritten(), model.unwritten);
+    for index in model.compacted..=model.last() {
+        for term in 0..model.last_term() + 2 {
+            let shared = log.shared_at_most(index, term);
+            let expected = (model.compacted + 1..=index)
+                .rev()
+                .find(|i| model.term_at(*i).is_some_and(|t| t <= term));
+            assert_eq!(shared.index, expected.unwrap_or(model.compacted), "{index}@{term}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn is_what_a_vec_of_terms_would_be(ops in proptest::collection::vec(op(), 1..40)) {
+        let mut log = fresh_log();
+        let mut model = Model { unwritten: 1, ..Model::default() };
+        for op in ops {
+            apply(&mut log, &mut model, op);
+            compare(&log, &model);
+        }
+    }
+}
+
+#[test]
+fn an_append_that_names_another_term_for_a_compacted_entry_is_new_from_there() {
+    let mut log = fresh_log();
+    for term in [1, 1, 4, 4] {
+        log.append(term, EntryKind::Command, b"");
+    }
+    log.compact(3);
+    let lie = views(2, &[3, 3, 3]);
+    assert_eq!(log.compare(EntryId::new(1, 1), &lie), Fit::NewFrom(3));
+}
+
+#[test]
+fn what_is_stored_shrinks_to_nothing_when_all_is_compacted() {
+    let mut log = fresh_log();
+    for _ in 0..100 {
+        log.append(1, EntryKind::Command, &[0; 1000]);
+        log.seal();
+    }
+    assert!(log.stored_bytes() >= 100 * 1005);
+    log.take_unwritten();
+    log.evict(50, 0);
+    assert!(log.stored_bytes() >= 100 * 1005, "evicted from memory, not from the store");
+    log.compact(100);
+    assert_eq!(log.stored_bytes(), 0);
+}
