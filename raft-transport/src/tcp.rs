@@ -1,13 +1,15 @@
 //! TCP: one readiness loop for all sockets, nobody trusted before the handshake, everything bounded.
 //!
 //! [`Connection`](connection::Connection) and [`FrameLink`](link::FrameLink) are step machines
-//! without sockets: bytes in, bytes out, time in ticks. docs/wire-format.md draws the bytes.
+//! without sockets: bytes in, bytes out, time in ticks. [`Reactor`](reactor::Reactor) moves their
+//! bytes. docs/wire-format.md draws them.
 
 pub mod connection;
 pub mod frame;
 pub mod handshake;
 pub mod link;
 mod outbox;
+pub mod reactor;
 mod watch;
 
 pub use watch::Deadline;

@@ -1,6 +1,6 @@
 //! One connection between two members, without its socket: bytes in, messages out, and back.
 //!
-//! The one who dials says [`Hello`], the other answers or refuses; from then on both may send. What
+//! The one who dials says hello, the other answers or refuses; from then on both may send. What
 //! waits to go out is bounded in bytes; chunks of snapshots let everything else pass.
 
 use std::collections::VecDeque;
@@ -325,6 +325,10 @@ impl Connection {
         frame::begin(&mut self.batch);
         wire::encode(self.local.cluster, envelope, &mut self.batch);
         self.seal_batch();
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// What to write next, for a vectored write.

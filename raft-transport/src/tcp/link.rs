@@ -117,6 +117,10 @@ impl FrameLink {
         Ok(())
     }
 
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// What to write next, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.outbox.slices()
