@@ -21,6 +21,10 @@ pub const ENTRY_HEADER_BYTES: usize = 5;
 /// A block is sealed once it holds this many bytes, and at each `ready`.
 pub const BLOCK_BYTES_TARGET: usize = 64 * 1024;
 
+/// Memory that a block takes besides its bytes: itself, its view in the window, and what the allocator
+/// adds. Without it a window of small blocks would be many times larger than its limit says.
+const BLOCK_OVERHEAD_BYTES: usize = 160;
+
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
@@ -176,7 +180,7 @@ impl Block {
             return Err(BlockError::BadChecksum { expected: crc, found });
         }
         check_entries(&header, &bytes)?;
-        let charge = charge.max(bytes.len());
+        let charge = charge.max(bytes.len()) + BLOCK_OVERHEAD_BYTES;
         Ok(Arc::new(Block { header, bytes, crc: AtomicU64::new(CRC_KNOWN | crc as u64), charge }))
     }
 
@@ -541,7 +545,7 @@ impl BlockBuilder {
             return None;
         }
         let bytes = self.buffer.split().freeze();
-        let charge = bytes.len();
+        let charge = bytes.len() + BLOCK_OVERHEAD_BYTES;
         let header = self.header;
         self.header.count = 0;
         Some(View::whole(Arc::new(Block { header, bytes, crc: AtomicU64::new(0), charge })))

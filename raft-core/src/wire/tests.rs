@@ -257,12 +257,12 @@ fn a_block_that_fills_its_buffer_is_sliced_and_a_small_one_copied() {
     let (envelope, _) = decode(CLUSTER, &bytes, bytes.len()).unwrap();
     let block = entries_of(&envelope);
     assert!(bytes.as_ptr_range().contains(&block.bytes().as_ptr()));
-    assert_eq!(block.charge(), bytes.len());
+    assert!(block.charge() >= bytes.len(), "it keeps the whole buffer alive");
 
     let (envelope, _) = decode(CLUSTER, &bytes, 100_000).unwrap();
     let block = entries_of(&envelope);
     assert!(!bytes.as_ptr_range().contains(&block.bytes().as_ptr()));
-    assert_eq!(block.charge(), block.bytes().len());
+    assert!(block.charge() < 100_000, "it keeps its own bytes alive alone");
 }
 
 #[test]
