@@ -1,5 +1,7 @@
 //! Commits of the bare core: three nodes in one thread, no I/O, from proposal to apply on each.
 
+#![allow(missing_docs, reason = "criterion's macros write a function without")]
+
 use std::hint::black_box;
 
 use benches::{Trio, machine};

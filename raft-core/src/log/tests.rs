@@ -96,59 +96,14 @@ fn apply(log: &mut Log, model: &mut Model, op: Op) {
                 model.terms.push(term);
             }
         }
-        Op::Replace { back, terms } => {
-            let from = model.last().saturating_sub(back).max(model.compacted) + 1;
-            let mut term = model.term_at(from - 1).unwrap_or(0).max(1);
-            let terms: Vec<Term> = terms
-                .iter()
-                .map(|step| {
-                    term += step;
-                    term
-                })
-                .collect();
-            let entries = views(from, &terms);
-            match log
-                .compare(EntryId::new(from - 1, model.term_at(from - 1).unwrap_or(0)), &entries)
-            {
-                Fit::Known => {}
-                Fit::NewFrom(index) => {
-                    let agreed = (index - from) as usize;
-                    let old = &model.terms[from as usize - 1..];
-                    assert_eq!(old[..agreed], terms[..agreed]);
-                    assert_ne!(old.get(agreed), Some(&terms[agreed]));
-                    log.replace(index, &entries);
-                    model.terms.truncate(index as usize - 1);
-                    model.terms.extend(&terms[agreed..]);
-                    model.unwritten = model.unwritten.min(index);
-                }
-                Fit::NoPrevious => panic!("the previous entry was taken from the model"),
-            }
-        }
+        Op::Replace { back, terms } => replace(log, model, back, &terms),
         Op::Compact { share } => {
             let through = model.at(share);
             log.compact(through);
             model.compacted = through;
             model.unwritten = model.unwritten.max(through + 1);
         }
-        Op::Install { share, known } => {
-            let index = model.at(share) + share.saturating_sub(100);
-            let known = known && index <= model.last() && index > 0;
-            let term =
-                if known { model.term_at(index).unwrap_or(1) } else { model.last_term() + 1 };
-            if index <= model.compacted {
-                return;
-            }
-            let was_written = model.unwritten > index;
-            assert_eq!(log.install(EntryId::new(index, term)), known && was_written);
-            model.compacted = index;
-            if !known {
-                model.terms.resize(index as usize, 0);
-                model.terms[index as usize - 1] = term;
-            }
-            if !known || !was_written {
-                model.unwritten = index + 1;
-            }
-        }
+        Op::Install { share, known } => install(log, model, share, known),
         Op::Take => {
             log.seal();
             let taken = log.take_unwritten();
@@ -165,6 +120,53 @@ fn apply(log: &mut Log, model: &mut Model, op: Op) {
             log.evict(through, bytes_max);
             assert!(log.window_charge() <= bytes_max || log.window_first() <= through + 1 + 64);
         }
+    }
+}
+
+/// Entries that begin `back` before the end, with terms that rise by these steps.
+fn replace(log: &mut Log, model: &mut Model, back: u64, steps: &[u64]) {
+    let from = model.last().saturating_sub(back).max(model.compacted) + 1;
+    let prev = EntryId::new(from - 1, model.term_at(from - 1).unwrap_or(0));
+    let mut term = prev.term.max(1);
+    let rise = |step: &u64| {
+        term += step;
+        term
+    };
+    let terms: Vec<Term> = steps.iter().map(rise).collect();
+    let entries = views(from, &terms);
+    match log.compare(prev, &entries) {
+        Fit::Known => {}
+        Fit::NewFrom(index) => {
+            let agreed = (index - from) as usize;
+            let old = &model.terms[from as usize - 1..];
+            assert_eq!(old[..agreed], terms[..agreed]);
+            assert_ne!(old.get(agreed), Some(&terms[agreed]));
+            log.replace(index, &entries);
+            model.terms.truncate(index as usize - 1);
+            model.terms.extend(&terms[agreed..]);
+            model.unwritten = model.unwritten.min(index);
+        }
+        Fit::NoPrevious => panic!("the previous entry was taken from the model"),
+    }
+}
+
+/// A snapshot of an entry that the log holds, or of another one.
+fn install(log: &mut Log, model: &mut Model, share: u64, known: bool) {
+    let index = model.at(share) + share.saturating_sub(100);
+    if index <= model.compacted {
+        return;
+    }
+    let known = known && index <= model.last();
+    let term = if known { model.term_at(index).unwrap_or(1) } else { model.last_term() + 1 };
+    let was_written = model.unwritten > index;
+    assert_eq!(log.install(EntryId::new(index, term)), known && was_written);
+    model.compacted = index;
+    if !known {
+        model.terms.resize(index as usize, 0);
+        model.terms[index as usize - 1] = term;
+    }
+    if !known || !was_written {
+        model.unwritten = index + 1;
     }
 }
 
