@@ -101,6 +101,20 @@ pub trait SnapshotSource {
     /// If the contents can't be read, or a checksum does not fit.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError>;
 
+    /// Fills the whole buffer.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and if the contents end before.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<(), SnapshotError> {
+        while !buffer.is_empty() {
+            match self.read(buffer)? {
+                0 => return Err(SnapshotError("the snapshot ends in the middle".to_string())),
+                n => buffer = &mut buffer[n..],
+            }
+        }
+        Ok(())
+    }
+
     /// All that is left, for state machines whose snapshots are small.
     ///
     /// # Errors

@@ -259,24 +259,14 @@ impl Table {
     }
 }
 
-/// Reads exactly what is asked for.
+/// Reads numbers and replies.
 struct Reader<'a>(&'a mut dyn SnapshotSource);
 
 impl Reader<'_> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
         let mut array = [0; N];
-        self.fill(&mut array)?;
+        self.0.read_exact(&mut array)?;
         Ok(array)
-    }
-
-    fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), SnapshotError> {
-        while !buffer.is_empty() {
-            match self.0.read(buffer)? {
-                0 => return Err(SnapshotError("the sessions end in the middle".to_owned())),
-                n => buffer = &mut buffer[n..],
-            }
-        }
-        Ok(())
     }
 
     fn u8(&mut self) -> Result<u8, SnapshotError> {
@@ -299,7 +289,7 @@ impl Reader<'_> {
             return Err(SnapshotError(what));
         }
         let mut bytes = vec![0; length as usize];
-        self.fill(&mut bytes)?;
+        self.0.read_exact(&mut bytes)?;
         Ok(bytes.into())
     }
 }
