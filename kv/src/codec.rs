@@ -94,7 +94,7 @@ mod tests {
         let value = vec![0; 5 << 20];
         let put = Command::Put { key: b"k", value: &value }.encode();
         assert_eq!(put.len(), 1 + 4 + 8 + 1 + 8 + value.len());
-        assert!(Command::decode(&put).is_err());
+        assert!(Command::decode(&put).unwrap().check().is_err());
     }
 
     #[test]
