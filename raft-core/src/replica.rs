@@ -477,32 +477,46 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 self.parked.insert(index, ticket);
             }
         }
-        let mut replies = core::mem::take(&mut self.replies);
-        let mut given: BTreeMap<LogIndex, Bytes> = BTreeMap::new();
-        for (index, reply) in replies.drain() {
-            match self.parked.remove(&index) {
-                Some(ticket) => events.push(Event::Applied { ticket, reply }),
-                None => {
-                    given.insert(index, reply);
+        let mut given = self.replies.take_sorted();
+        if !self.parked.is_empty() {
+            given.retain_mut(|(index, reply)| match self.parked.remove(index) {
+                Some(ticket) => {
+                    let reply = core::mem::take(reply);
+                    events.push(Event::Applied { ticket, reply });
+                    false
                 }
-            }
+                None => true,
+            });
         }
-        self.replies = replies;
-        while let Some(mut run) = self.awaiting_apply.pop_front_if(|r| r.first <= committed.last) {
-            let last = run.last.min(committed.last);
-            for ticket in tickets(Outcome { last, ..run }) {
+        self.answer_proposals(committed.last, &mut given, events);
+        self.replies.recycle(given);
+        Ok(())
+    }
+
+    /// Answers the proposals up to `last` that are not parked, with what the state machine said.
+    fn answer_proposals(
+        &mut self,
+        last: LogIndex,
+        given: &mut Vec<(LogIndex, Bytes)>,
+        events: &mut Vec<Event>,
+    ) {
+        let mut given = given.drain(..).peekable();
+        while let Some(mut run) = self.awaiting_apply.pop_front_if(|run| run.first <= last) {
+            let run_last = run.last.min(last);
+            for ticket in tickets(Outcome { last: run_last, ..run }) {
+                while given.next_if(|(index, _)| *index < ticket.index).is_some() {}
+                let reply = given.next_if(|(index, _)| *index == ticket.index);
                 if !self.parked.contains_key(&ticket.index) {
-                    let reply = given.remove(&ticket.index).unwrap_or_default();
+                    let reply = reply.map(|(_, reply)| reply).unwrap_or_default();
                     events.push(Event::Applied { ticket, reply });
                 }
             }
-            if last < run.last {
-                run.first = last + 1;
+            if run_last < run.last {
+                run.first = run_last + 1;
                 self.awaiting_apply.push_front(run);
-                break;
+                return;
             }
         }
-        Ok(())
     }
 
     /// The proposal of this node's that was committed at this index and is not answered.

@@ -112,7 +112,7 @@ pub struct Replies {
 
 impl Replies {
     /// Replies to the command at `index`: one of this batch, or one that was parked earlier. A command
-    /// of this batch that gets neither is answered with no bytes.
+    /// of this batch that gets neither is answered with no bytes; the first of several replies counts.
     pub fn push(&mut self, index: LogIndex, reply: impl Into<Bytes>) {
         self.replies.push((index, reply.into()));
     }
@@ -128,7 +128,21 @@ impl Replies {
         core::mem::take(&mut self.parked).into_iter()
     }
 
-    /// Takes the replies.
+    /// Takes the replies, sorted by index, in a buffer to be given back by [`recycle`](Self::recycle).
+    pub(crate) fn take_sorted(&mut self) -> Vec<(LogIndex, Bytes)> {
+        let mut replies = core::mem::take(&mut self.replies);
+        if !replies.is_sorted_by_key(|(index, _)| *index) {
+            replies.sort_by_key(|(index, _)| *index);
+        }
+        replies
+    }
+
+    pub(crate) fn recycle(&mut self, mut buffer: Vec<(LogIndex, Bytes)>) {
+        buffer.clear();
+        self.replies = buffer;
+    }
+
+    /// Takes the replies, for tests of state machines and for machines that wrap another.
     pub fn drain(&mut self) -> impl Iterator<Item = (LogIndex, Bytes)> + '_ {
         self.replies.drain(..)
     }

@@ -1,0 +1,197 @@
+//! A replica over a storage in memory: proposals answered after apply, parked ones later, reads,
+//! snapshots, and a restart from what the storage kept.
+
+mod harness;
+
+use harness::{config, identity};
+use raft_core::message::Envelope;
+use raft_core::replica::{Event, SnapshotPolicy};
+use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
+use raft_core::state_machine::{Batch, Replies, StateMachine};
+use raft_core::transport::Transport;
+use raft_core::{Bootstrap, Replica};
+use raft_storage::MemoryStorage;
+
+/// Nobody to talk to.
+struct Silence;
+
+impl Transport for Silence {
+    fn send(&mut self, envelope: Envelope) {
+        panic!("a single member has nobody to send to: {envelope:?}");
+    }
+}
+
+/// Keeps the commands; `wait` is answered by the next `go`.
+#[derive(Default)]
+struct Keeper {
+    commands: Vec<Vec<u8>>,
+    waiting: Option<u64>,
+}
+
+impl StateMachine for Keeper {
+    fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
+        for entry in batch {
+            self.commands.push(entry.data.to_vec());
+            match entry.data {
+                b"wait" => {
+                    self.waiting = Some(entry.id.index);
+                    replies.park(entry.id.index);
+                }
+                b"go" => {
+                    if let Some(index) = self.waiting.take() {
+                        replies.push(index, &b"gone"[..]);
+                    }
+                }
+                other => replies.push(entry.id.index, other.to_vec()),
+            }
+        }
+    }
+
+    fn query(&self, request: &[u8]) -> Vec<u8> {
+        [request, &self.commands.len().to_le_bytes()].concat()
+    }
+
+    fn capture(&self) -> Box<dyn Capture> {
+        Box::new(self.commands.join(&b'\n'))
+    }
+
+    fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
+        let bytes = source.read_all(1 << 20)?;
+        self.commands = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        Ok(())
+    }
+}
+
+type Single = Replica<MemoryStorage, Silence, Keeper>;
+
+fn open(storage: MemoryStorage, bootstrap: &Bootstrap, state_bytes_max: u64) -> Single {
+    let mut policy = SnapshotPolicy::default();
+    policy.state_bytes_max = Some(state_bytes_max);
+    policy.lag_entries = 0;
+    let mut settings = config(1);
+    settings.window_bytes_max = 1_000;
+    let (storage, recovered) = storage.restart();
+    let parts = (storage, Silence, Keeper::default());
+    let mut replica = Replica::new(settings, policy, &recovered, bootstrap, parts).expect("good");
+    for _ in 0..100 {
+        if !replica.node().is_leader() {
+            replica.tick(1).expect("no bug");
+            run(&mut replica);
+        }
+    }
+    assert!(replica.node().is_leader());
+    replica
+}
+
+/// The process ends; its storage stays.
+fn take_storage(replica: &mut Single) -> MemoryStorage {
+    std::mem::replace(replica.storage_mut(), MemoryStorage::new(identity(1)))
+}
+
+/// Turns until there is nothing to do, writing the snapshots that are asked for.
+fn run(replica: &mut Single) -> Vec<Event> {
+    let mut all = Vec::new();
+    loop {
+        let mut events = Vec::new();
+        replica.settle(&mut events).expect("no bug");
+        if events.is_empty() {
+            return all;
+        }
+        for event in events {
+            match event {
+                Event::Snapshot(job) => replica.run_snapshot(job),
+                other => all.push(other),
+            }
+        }
+    }
+}
+
+fn applied(events: &[Event]) -> Vec<(u64, Vec<u8>)> {
+    let applied = events.iter().filter_map(|event| match event {
+        Event::Applied { ticket, reply } => Some((ticket.index, reply.to_vec())),
+        _ => None,
+    });
+    applied.collect()
+}
+
+#[test]
+fn proposals_are_answered_with_what_the_state_machine_replied() {
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), 1 << 20);
+    let first = replica.propose(b"a").expect("it leads");
+    let second = replica.propose(b"b").expect("it leads");
+    let events = run(&mut replica);
+    let expected = [(first.index, b"a".to_vec()), (second.index, b"b".to_vec())];
+    assert_eq!(applied(&events), expected);
+}
+
+#[test]
+fn a_parked_proposal_is_answered_by_a_later_one() {
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), 1 << 20);
+    let waiting = replica.propose(b"wait").expect("it leads");
+    assert!(applied(&run(&mut replica)).is_empty());
+    let going = replica.propose(b"go").expect("it leads");
+    let events = run(&mut replica);
+    let expected = [(waiting.index, b"gone".to_vec()), (going.index, Vec::new())];
+    assert_eq!(applied(&events), expected);
+}
+
+#[test]
+fn a_read_sees_what_was_proposed_before_it() {
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), 1 << 20);
+    replica.propose(b"a").expect("it leads");
+    run(&mut replica);
+    let read = replica.read(b"q".to_vec()).expect("it leads");
+    let events = run(&mut replica);
+    let answered = events.iter().any(|event| {
+        matches!(event, Event::Answered { read: of, reply }
+            if *of == read && *reply == [&b"q"[..], &1usize.to_le_bytes()].concat())
+    });
+    assert!(answered, "{events:?}");
+}
+
+#[test]
+fn snapshots_bound_the_log_and_a_restart_goes_on_from_them() {
+    let limit = 2_000;
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), limit);
+    for number in 0..200u32 {
+        replica.propose(format!("command {number}").as_bytes()).expect("it leads");
+        run(&mut replica);
+        assert!(replica.node().state_bytes() < 2 * limit, "{}", replica.node().state_bytes());
+    }
+    let before = replica.machine().commands.clone();
+    let snapshot = replica.node().snapshot().expect("it was founded").last;
+    assert!(snapshot.index > 100, "{snapshot}");
+
+    let storage = take_storage(&mut replica);
+    let mut replica = open(storage, &Bootstrap::Stored, limit);
+    assert_eq!(replica.machine().commands, before, "restored, and the rest applied again");
+    replica.propose(b"after").expect("it leads");
+    run(&mut replica);
+    assert_eq!(replica.machine().commands.len(), 201);
+}
+
+#[test]
+fn what_is_below_the_window_is_read_back_to_be_applied_after_a_restart() {
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), 1 << 30);
+    for number in 0..300u32 {
+        replica.propose(format!("command {number}").as_bytes()).expect("it leads");
+        run(&mut replica);
+    }
+    let before = replica.machine().commands.clone();
+    assert_eq!(before.len(), 300);
+    let storage = take_storage(&mut replica);
+    let replica = open(storage, &Bootstrap::Stored, 1 << 30);
+    assert_eq!(replica.machine().commands, before);
+}
+
+#[test]
+fn a_shut_down_replica_ends_what_is_open() {
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), 1 << 20);
+    replica.propose(b"wait").expect("it leads");
+    run(&mut replica);
+    replica.propose(b"a").expect("it leads");
+    let mut events = Vec::new();
+    replica.shut_down(&mut events).expect("no bug");
+    let ended = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
+    assert_eq!(ended, 2, "{events:?}");
+}
