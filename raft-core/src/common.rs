@@ -261,6 +261,12 @@ impl Common {
         self.fenced = Some(error);
     }
 
+    /// Whether `next_committed` or `take_restore` may have something.
+    pub(crate) fn has_something_to_apply(&self) -> bool {
+        let last = self.commit_index.min(self.durability.durable_index());
+        self.handed_out < last || self.snapshots.restore.is_some()
+    }
+
     /// What is committed, durable here, and neither handed out nor behind an unfinished restore.
     /// Asks the storage for it where it is below the window.
     pub(crate) fn next_committed(&mut self) -> Option<(LogIndex, LogIndex)> {

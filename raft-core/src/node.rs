@@ -237,7 +237,7 @@ impl Node {
         receipt: Receipt,
         released: &mut Vec<Message>,
     ) -> Result<(), Error> {
-        self.guarded(|node| {
+        self.guarded_quietly(|node| {
             if !node.common.durability.expects(&receipt) {
                 node.common.stats.foreign_receipts += 1;
                 return Ok(());
@@ -245,6 +245,7 @@ impl Node {
             if let Some(error) = receipt.error() {
                 let error = error.clone();
                 node.fence(error);
+                node.changed = true;
                 return Ok(());
             }
             node.common.persisted(receipt, released);
@@ -257,10 +258,12 @@ impl Node {
                 }
                 Role::Leader(leader) => {
                     leader.advance_commit(common);
+                    node.changed |= leader.reads.is_waiting();
                     Next::Stay
                 }
                 _ => Next::Stay,
             };
+            node.changed |= next != Next::Stay || node.common.has_something_to_apply();
             node.perform(next);
             Ok(())
         })
@@ -271,7 +274,11 @@ impl Node {
     /// # Errors
     /// [`Error::Rejected`] if it was not handed out. [`Error::Fenced`] and [`Error::Bug`].
     pub fn applied(&mut self, through: LogIndex) -> Result<(), Error> {
-        self.guarded(|node| Ok(node.common.applied(through)?))
+        self.guarded_quietly(|node| {
+            node.common.applied(through)?;
+            node.changed |= node.common.has_something_to_apply();
+            Ok(())
+        })
     }
 
     /// Storage answers a log read. An answer that does not fit the log any more is dropped.
@@ -451,7 +458,7 @@ impl Node {
             common.handed_out = last;
             out.committed = Some(crate::ready::Committed { first, last });
             // There may be more, beyond the limit on bytes.
-            self.changed = true;
+            self.changed |= common.has_something_to_apply();
         }
         common.reads.take_wanted(&mut out.log_reads);
         core::mem::swap(&mut out.chunks, &mut common.snapshots.chunks);
@@ -467,8 +474,18 @@ impl Node {
         }
     }
 
-    /// Takes an input: marks the node poisoned while it lasts.
+    /// Takes an input after which the next `ready` looks for what is to be done.
     fn guarded<T>(
+        &mut self,
+        input: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let result = self.guarded_quietly(input);
+        self.changed |= !matches!(result, Err(Error::Fenced | Error::Bug));
+        result
+    }
+
+    /// Takes an input that sets `changed` itself: marks the node poisoned while it lasts.
+    fn guarded_quietly<T>(
         &mut self,
         input: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -480,7 +497,6 @@ impl Node {
         }
         self.poisoned = true;
         let result = input(self);
-        self.changed = true;
         self.poisoned = false;
         result
     }
