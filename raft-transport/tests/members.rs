@@ -107,18 +107,48 @@ fn a_member_that_dies_is_lost_and_its_new_store_is_reported() {
 }
 
 #[test]
-fn a_dialler_that_means_the_former_store_is_told_and_learns_the_new_one() {
+fn a_dialler_that_means_the_former_store_is_refused() {
     let mut reactors = cluster(1);
     let address = reactors[0].local_addr().unwrap();
     reactors[0].set_peer(2, any_port()).unwrap();
     let former = Member { node: 1, incarnation: 5 };
     let mut peer = ByHand::dial(address, CLUSTER, member(2), former);
     peer.write();
-    let reason = CloseReason::Refused(Refusal::WrongIncarnation { incarnation: 101 });
+    let refused = CloseReason::Refused(Refusal::WrongIncarnation { incarnation: 101 });
     turn_until(
         &mut reactors,
-        |_, event| matches!(event, Event::Refused { reason: r, .. } if r == reason),
+        |_, event| matches!(event, Event::Refused { reason, .. } if reason == refused),
     );
+}
+
+#[test]
+fn a_reactor_that_is_refused_for_the_former_store_learns_the_new_one() {
+    let listener = TcpListener::bind(any_port()).unwrap();
+    let mut config = config(member(1));
+    config.peers.insert(2, listener.local_addr().unwrap());
+    let mut reactors = vec![Reactor::new(config).unwrap()];
+    turn(&mut reactors[0]);
+    let mut former = ByHand::accept(listener.accept().unwrap().0, member(2), 1);
+    former.handshake(&mut reactors[0]);
+    drop(former);
+    turn_until(&mut reactors, |_, event| event == Event::PeerLost(2));
+
+    let reborn = Member { node: 2, incarnation: 999 };
+    let refusal = Refusal::WrongIncarnation { incarnation: 999 };
+    turn_for(&mut reactors, 100);
+    let mut peer = ByHand::accept(listener.accept().unwrap().0, reborn, 1);
+    while peer.read(&mut Vec::new()) {
+        turn(&mut reactors[0]);
+    }
+    peer.write();
+    turn_until(
+        &mut reactors,
+        |_, event| matches!(event, Event::Refused { reason: CloseReason::RefusedByPeer(r), .. } if r == refusal),
+    );
+    turn_for(&mut reactors, 200);
+    let mut peer = ByHand::accept(listener.accept().unwrap().0, reborn, 1);
+    peer.handshake(&mut reactors[0]);
+    turn_until(&mut reactors, |_, event| event == Event::PeerUp(reborn));
 }
 
 #[test]
