@@ -323,6 +323,27 @@ fn an_address_where_nobody_listens_is_dialled_less_and_less_often() {
 }
 
 #[test]
+fn a_member_that_dials_us_is_dialled_back_without_the_long_wait() {
+    let nobody = TcpListener::bind(any_port()).unwrap().local_addr().unwrap();
+    let mut config = config(member(1));
+    config.peers.insert(2, nobody);
+    (config.redial_ms_min, config.redial_ms_max) = (50, 60_000);
+    let mut reactors = vec![Reactor::new(config).unwrap()];
+    let address = reactors[0].local_addr().unwrap();
+    // Enough failures that the next wait is longer than the test has patience.
+    let mut failures = 0;
+    turn_until(&mut reactors, |_, event| {
+        failures += (event == Event::Unreachable(2)) as u32;
+        failures == 6
+    });
+    let listener = TcpListener::bind(nobody).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    ByHand::dial(address, CLUSTER, member(2), member(1)).handshake(&mut reactors[0]);
+    turn_for(&mut reactors, 300);
+    assert!(listener.accept().is_ok());
+}
+
+#[test]
 fn a_port_in_use_an_open_network_and_impossible_peers_are_clear_errors() {
     let taken = TcpListener::bind(any_port()).unwrap().local_addr().unwrap();
     let holder = Reactor::new(ReactorConfig::new(CLUSTER, member(1), taken)).unwrap();
