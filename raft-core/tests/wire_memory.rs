@@ -9,7 +9,7 @@ const CLUSTER: ClusterId = 7;
 fn sealed(head: &[u8]) -> bytes::Bytes {
     let length = (head.len() as u32).to_le_bytes();
     let mut crc = Crc::new();
-    [&CLUSTER.to_le_bytes()[..], &length, head].map(|part| crc.update(part));
+    [&CLUSTER.to_le_bytes()[..], &length, head].into_iter().for_each(|part| crc.update(part));
     [&length[..], &crc.finish().to_le_bytes(), head].concat().into()
 }
 

@@ -3,6 +3,36 @@
 //!
 //! Each member dials every other one for what it wants to send, so two members who dial at once
 //! need no rule for which connection stays. Time is counted in ticks of a millisecond.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use raft_core::message::{Body, Envelope, Message, ReadIndex};
+//! use raft_core::types::Member;
+//! use raft_transport::tcp::reactor::{Event, Reactor, ReactorConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let any_port = "127.0.0.1:0".parse()?;
+//! let [one, two] = [1, 2].map(|node| Member { node, incarnation: 0 });
+//! let mut alice = Reactor::new(ReactorConfig::new(7, one, any_port))?;
+//! let mut bob = Reactor::new(ReactorConfig::new(7, two, any_port))?;
+//! alice.set_peer(2, bob.local_addr()?)?;
+//! bob.set_peer(1, alice.local_addr()?)?;
+//!
+//! let body = Body::ReadIndex(ReadIndex { id: 42 });
+//! let question = Envelope { group: 1, message: Message { from: one, to: 2, term: 1, body } };
+//! let mut events = Vec::new();
+//! while !events.contains(&Event::Delivered(question.clone())) {
+//!     // Sending is best effort: before there is a connection, the message is dropped.
+//!     if events.contains(&Event::PeerUp(two)) {
+//!         alice.send(question.clone());
+//!     }
+//!     alice.poll(Some(Duration::from_millis(1)), &mut events)?;
+//!     bob.poll(Some(Duration::from_millis(1)), &mut events)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod clients;
 mod config;
