@@ -13,11 +13,13 @@ use crate::membership::Membership;
 use crate::message::{AppendEntriesReply, AppendResult, Body, Message};
 use crate::node::Stats;
 use crate::read_index::ReadTickets;
-use crate::ready::{LogRead, Receipt, SnapshotRecord, Wanted, Write, WriteError};
+use crate::ready::{
+    LogRead, LogReadData, LogReadError, Receipt, SnapshotRecord, Wanted, Write, WriteError,
+};
 use crate::rng::Rng;
 use crate::snapshot::{SnapshotChunk, SnapshotMeta};
 use crate::ticket::{Tickets, UnknownReason};
-use crate::types::{EntryId, HardState, Identity, LogIndex, Member, NodeId, Term};
+use crate::types::{EntryId, HardState, Identity, LogIndex, Member, NUMBER_MAX, NodeId, Term};
 
 /// See the module. The fields are for `node.rs` and the roles.
 #[derive(Debug)]
@@ -265,6 +267,25 @@ impl Common {
     pub(crate) fn has_something_to_apply(&self) -> bool {
         let last = self.commit_index.min(self.durability.durable_index());
         self.handed_out < last || self.snapshots.restore.is_some()
+    }
+
+    /// Whether this node may stand for election.
+    pub(crate) fn can_campaign(&self) -> bool {
+        self.can_vote()
+            && self.current_term < NUMBER_MAX
+            && self.durability.stalled_ticks() < self.config.write_stall_ticks
+    }
+
+    pub(crate) fn on_apply_read(&mut self, result: Result<LogReadData, LogReadError>) {
+        match result {
+            Ok(LogReadData::Entries(views))
+                if self.log.agrees_with(self.handed_out + 1, &views) =>
+            {
+                self.reads.put_fetched(views);
+            }
+            // A snapshot took their place, or the disk will be asked again.
+            _ => self.stats.dropped_reads += 1,
+        }
     }
 
     /// What is committed, durable here, and neither handed out nor behind an unfinished restore.

@@ -102,6 +102,7 @@ pub mod ready;
 pub mod replica;
 mod rng;
 pub mod snapshot;
+mod start;
 pub mod state_machine;
 pub mod status;
 pub mod storage;
