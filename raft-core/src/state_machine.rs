@@ -38,6 +38,29 @@ pub trait StateMachine {
     }
 }
 
+/// So that one host runs groups of many kinds.
+impl<M: StateMachine + ?Sized> StateMachine for Box<M> {
+    fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
+        (**self).apply(batch, replies);
+    }
+
+    fn query(&self, request: &[u8]) -> Vec<u8> {
+        (**self).query(request)
+    }
+
+    fn capture(&self) -> Box<dyn Capture> {
+        (**self).capture()
+    }
+
+    fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
+        (**self).restore(source)
+    }
+
+    fn applied_index(&self) -> Option<LogIndex> {
+        (**self).applied_index()
+    }
+}
+
 /// The committed commands of one turn, in order. The no-ops of new leaders are left out.
 #[derive(Clone)]
 pub struct Batch<'a> {
