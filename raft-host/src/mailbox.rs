@@ -1,0 +1,127 @@
+//! What other threads hand to the one that runs the groups.
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use raft_core::storage::Wake;
+use raft_core::types::GroupId;
+
+use crate::outcome::{ProposeResult, QueryResult};
+use crate::pending::Completer;
+use crate::status::{Gauge, HostStatus};
+
+/// What a request costs besides its own bytes, while it waits here.
+const REQUEST_OVERHEAD_BYTES: usize = 128;
+
+/// Something that a client of this process wants.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Propose { group: GroupId, command: Bytes, completer: Completer<ProposeResult> },
+    Query { group: GroupId, query: Bytes, completer: Completer<QueryResult> },
+    Status { completer: Completer<Option<HostStatus>> },
+    Campaign { group: GroupId },
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        REQUEST_OVERHEAD_BYTES
+            + match self {
+                Request::Propose { command, .. } => command.len(),
+                Request::Query { query, .. } => query.len(),
+                Request::Status { .. } | Request::Campaign { .. } => 0,
+            }
+    }
+}
+
+/// All that has come in since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    pub(crate) requests: Vec<Request>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mail: Mail,
+    request_bytes: usize,
+    /// Whether the reader has been woken since it looked.
+    woken: bool,
+    closed: bool,
+    stop: bool,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+/// See the module.
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    request_bytes_max: usize,
+    wake: Wake,
+}
+
+impl Mailbox {
+    pub(crate) fn new(request_bytes_max: usize, wake: Wake) -> Self {
+        Mailbox { state: Mutex::default(), request_bytes_max, wake }
+    }
+
+    /// Hands in a request, or gives it back.
+    pub(crate) fn request(&self, request: Request) -> Result<(), (Refused, Request)> {
+        let bytes = request.bytes();
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err((Refused::Closed, request));
+        }
+        // A request that is larger than the whole limit would otherwise be refused for ever.
+        if state.request_bytes > 0 && state.request_bytes + bytes > self.request_bytes_max {
+            return Err((Refused::Full, request));
+        }
+        state.request_bytes += bytes;
+        state.mail.requests.push(request);
+        self.wake_after(state);
+        Ok(())
+    }
+
+    /// The reader is to stop, soon.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stop = true;
+        self.wake_after(state);
+    }
+
+    /// Requests are refused from now on.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+    }
+
+    /// Takes what has come in, into an empty `mail`; answers whether to stop.
+    pub(crate) fn take(&self, mail: &mut Mail) -> bool {
+        let mut state = self.state.lock();
+        state.woken = false;
+        state.request_bytes = 0;
+        std::mem::swap(&mut state.mail, mail);
+        state.stop
+    }
+
+    pub(crate) fn gauge(&self) -> Gauge {
+        let bytes = self.state.lock().request_bytes as u64;
+        Gauge { name: "inbox", bytes, bytes_max: self.request_bytes_max as u64 }
+    }
+
+    /// One wake-up for all that comes in until the reader looks, and outside the lock.
+    fn wake_after(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        let first = !std::mem::replace(&mut state.woken, true);
+        drop(state);
+        if first {
+            (self.wake)();
+        }
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mailbox({:?})", self.gauge())
+    }
+}

@@ -1,0 +1,410 @@
+//! A client of a cluster over the network: finds the leader, follows it, tries the next server.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use raft_core::types::GroupId;
+
+use super::codec::{self, Kind, ResponseRecord};
+use super::connection::{Connection, NoResponse, Question};
+use crate::outcome::{
+    Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
+};
+
+/// How patient a client is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RpcOptions {
+    /// How long a request may take, redirects and attempts at other servers included.
+    pub request_timeout: Duration,
+    /// How long one server may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// The first wait before trying again where nobody could help; it doubles up to
+    /// [`backoff_max`](Self::backoff_max).
+    pub backoff_min: Duration,
+    /// The longest such wait.
+    pub backoff_max: Duration,
+}
+
+impl Default for RpcOptions {
+    fn default() -> Self {
+        RpcOptions {
+            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_millis(500),
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(50),
+        }
+    }
+}
+
+/// A client of a cluster. Cheap to clone and usable from any thread; clones share one connection, over
+/// which their requests are pipelined.
+#[derive(Clone, Debug)]
+pub struct RpcClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    servers: Vec<String>,
+    options: RpcOptions,
+    place: Mutex<Place>,
+}
+
+/// Where requests go at present.
+#[derive(Debug)]
+struct Place {
+    address: String,
+    /// Position among the servers of the last one that was not a leader's hint.
+    turn: usize,
+    connection: Option<Arc<Connection>>,
+}
+
+/// A proposal whose response is on its way.
+#[derive(Debug)]
+#[must_use = "the end of a proposal is waited for"]
+pub struct PendingProposal {
+    client: RpcClient,
+    /// `None` once waited for.
+    sent: Option<Result<(Arc<Connection>, u64), ProposeError>>,
+    deadline: Instant,
+}
+
+impl Drop for PendingProposal {
+    fn drop(&mut self) {
+        if let Some(Ok((connection, id))) = self.sent.take() {
+            connection.forget(id);
+        }
+    }
+}
+
+impl PendingProposal {
+    /// Waits for the end of the proposal. Redirects are not followed: it has been sent to one server,
+    /// and what that server says is its end there.
+    pub fn wait(mut self) -> ProposeResult {
+        let (connection, id) = self.sent.take().expect("only this and `drop` take it")?;
+        match connection.receive(id, self.deadline) {
+            Ok(ResponseRecord { code, payload, .. }) => {
+                let end = codec::decode_proposed(code, payload);
+                if let Err(ProposeError::NotAppended(why)) = &end {
+                    self.client.learn(&connection, why);
+                }
+                end
+            }
+            Err(no_response) => {
+                self.client.leave(&connection);
+                Err(ProposeError::Unknown(unknown(&no_response)))
+            }
+        }
+    }
+}
+
+/// What came of asking one server.
+enum Attempt {
+    Response(Arc<Connection>, ResponseRecord),
+    /// The server has surely not seen the request.
+    NotSent(String),
+    /// Whether it has is not known.
+    Lost(NoResponse),
+}
+
+impl RpcClient {
+    /// A client of the cluster whose members listen for clients at these addresses (`HOST:PORT`).
+    /// Connects when it is first asked.
+    ///
+    /// # Panics
+    /// If there is no address.
+    pub fn new(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        RpcClient::with_options(servers, RpcOptions::default())
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Panics
+    /// If there is no address.
+    pub fn with_options(
+        servers: impl IntoIterator<Item = impl Into<String>>,
+        options: RpcOptions,
+    ) -> Self {
+        let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
+        assert!(!servers.is_empty(), "a cluster has at least one server");
+        let place = Place { address: servers[0].clone(), turn: 0, connection: None };
+        RpcClient { shared: Arc::new(Shared { servers, options, place: Mutex::new(place) }) }
+    }
+
+    /// Has a command applied, on whichever server leads. `Unknown` is the end if a connection broke,
+    /// or time ran out, while a server may have had it.
+    ///
+    /// # Errors
+    /// Why there is no reply.
+    pub fn propose(&self, group: GroupId, command: &[u8]) -> ProposeResult {
+        self.propose_within(group, command, self.shared.options.request_timeout)
+    }
+
+    /// [`propose`](Self::propose) with a patience of its own.
+    ///
+    /// # Errors
+    /// Why there is no reply.
+    pub fn propose_within(
+        &self,
+        group: GroupId,
+        command: &[u8],
+        patience: Duration,
+    ) -> ProposeResult {
+        let question = Question { kind: Kind::Propose, group, payload: command };
+        let mut search = Search::new(self, patience);
+        loop {
+            let why = match self.ask(question, search.deadline) {
+                Attempt::Response(connection, response) => {
+                    match codec::decode_proposed(response.code, response.payload) {
+                        Err(ProposeError::NotAppended(why)) if may_help(&why) => {
+                            search.rest_after(self.learn(&connection, &why));
+                            why
+                        }
+                        end => return end,
+                    }
+                }
+                Attempt::NotSent(what) => {
+                    search.rest_after(Learned::Nothing);
+                    NotAppended::Unreachable(what)
+                }
+                Attempt::Lost(no_response) => {
+                    return Err(ProposeError::Unknown(unknown(&no_response)));
+                }
+            };
+            if search.is_over() {
+                return Err(ProposeError::NotAppended(why));
+            }
+        }
+    }
+
+    /// Sends a proposal to the server at hand, and returns without waiting for its response: for
+    /// callers with many proposals at once.
+    pub fn begin_propose(&self, group: GroupId, command: &[u8]) -> PendingProposal {
+        let deadline = Instant::now() + self.shared.options.request_timeout;
+        let question = Question { kind: Kind::Propose, group, payload: command };
+        let sent = match self.send(question, deadline) {
+            Ok(sent) => Ok(sent),
+            Err(Attempt::Lost(why)) => Err(ProposeError::Unknown(unknown(&why))),
+            Err(Attempt::NotSent(what)) => {
+                Err(ProposeError::NotAppended(NotAppended::Unreachable(what)))
+            }
+            Err(Attempt::Response(..)) => unreachable!("nobody has been waited for"),
+        };
+        PendingProposal { client: self.clone(), sent: Some(sent), deadline }
+    }
+
+    /// Asks the state machine, linearizably. Tries other servers until one answers.
+    ///
+    /// # Errors
+    /// Why there is no answer. Asking again does no harm.
+    pub fn query(&self, group: GroupId, query: &[u8]) -> QueryResult {
+        self.query_within(group, query, self.shared.options.request_timeout)
+    }
+
+    /// [`query`](Self::query) with a patience of its own.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn query_within(&self, group: GroupId, query: &[u8], patience: Duration) -> QueryResult {
+        let question = Question { kind: Kind::Query, group, payload: query };
+        let mut search = Search::new(self, patience);
+        loop {
+            let why = match self.ask(question, search.deadline) {
+                Attempt::Response(connection, response) => {
+                    match codec::decode_queried(response.code, response.payload) {
+                        Ok(answer) => return Ok(answer),
+                        Err(
+                            why @ (QueryError::NoSuchGroup { .. } | QueryError::AnswerTooLarge),
+                        ) => return Err(why),
+                        Err(why) => {
+                            if why != QueryError::Busy {
+                                self.leave(&connection);
+                            }
+                            why
+                        }
+                    }
+                }
+                Attempt::Lost(NoResponse::Timeout) => QueryError::Timeout,
+                Attempt::NotSent(what) | Attempt::Lost(NoResponse::Broken(what)) => {
+                    QueryError::Unreachable(what)
+                }
+            };
+            search.rest_after(Learned::Nothing);
+            if search.is_over() {
+                return Err(why);
+            }
+        }
+    }
+
+    /// One server's own account of itself, as JSON.
+    ///
+    /// # Errors
+    /// If it does not answer in time.
+    pub fn status(&self, server: &str) -> Result<String, QueryError> {
+        let RpcOptions { request_timeout, connect_timeout, .. } = self.shared.options;
+        let deadline = Instant::now() + request_timeout;
+        let unreachable = |what: String| QueryError::Unreachable(format!("{server}: {what}"));
+        let connection = Connection::open(server, connect_timeout)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let question = Question { kind: Kind::Status, group: 0, payload: &[] };
+        let response = connection.send(question, deadline);
+        let response = response.and_then(|id| connection.receive(id, deadline));
+        match response {
+            Ok(response) => Ok(String::from_utf8_lossy(&response.payload).into_owned()),
+            Err(NoResponse::Timeout) => Err(QueryError::Timeout),
+            Err(NoResponse::Broken(what)) => Err(unreachable(what)),
+        }
+    }
+
+    /// The servers it was made with.
+    pub fn servers(&self) -> &[String] {
+        &self.shared.servers
+    }
+
+    fn ask(&self, question: Question<'_>, deadline: Instant) -> Attempt {
+        let (connection, id) = match self.send(question, deadline) {
+            Ok(sent) => sent,
+            Err(attempt) => return attempt,
+        };
+        match connection.receive(id, deadline) {
+            Ok(response) => Attempt::Response(connection, response),
+            Err(no_response) => {
+                self.leave(&connection);
+                Attempt::Lost(no_response)
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Result<(Arc<Connection>, u64), Attempt> {
+        let connection = self.connection(deadline).map_err(Attempt::NotSent)?;
+        match connection.send(question, deadline) {
+            Ok(id) => Ok((connection, id)),
+            Err(no_response) => {
+                self.leave(&connection);
+                Err(Attempt::Lost(no_response))
+            }
+        }
+    }
+
+    /// The connection at hand, or a new one. After a failure the next one goes to the next server.
+    fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, String> {
+        let mut place = self.shared.place.lock();
+        if let Some(connection) = place.connection.as_ref().filter(|c| !c.is_broken()) {
+            return Ok(connection.clone());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = self.shared.options.connect_timeout.min(left);
+        match Connection::open(&place.address, patience) {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                place.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                let what = format!("{}: {error}", place.address);
+                place.advance(&self.shared.servers);
+                Err(what)
+            }
+        }
+    }
+
+    /// Goes on to the next server, unless another thread has done so already.
+    fn leave(&self, connection: &Arc<Connection>) {
+        self.shared.place.lock().leave(connection, |place| place.advance(&self.shared.servers));
+    }
+
+    /// What a refusal says about where to go.
+    fn learn(&self, connection: &Arc<Connection>, why: &NotAppended) -> Learned {
+        let mut place = self.shared.place.lock();
+        match why {
+            NotAppended::Busy => Learned::Nothing,
+            NotAppended::NotLeader {
+                leader: Some(Leader { client_address: Some(address), .. }),
+            } => {
+                place.leave(connection, |place| place.address.clone_from(address));
+                Learned::Leader
+            }
+            _ => {
+                place.leave(connection, |place| place.advance(&self.shared.servers));
+                Learned::Nothing
+            }
+        }
+    }
+}
+
+impl Place {
+    fn leave(&mut self, connection: &Arc<Connection>, go_on: impl FnOnce(&mut Self)) {
+        if self.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
+            self.connection = None;
+            go_on(self);
+        }
+    }
+
+    fn advance(&mut self, servers: &[String]) {
+        self.connection = None;
+        self.turn = (self.turn + 1) % servers.len();
+        self.address.clone_from(&servers[self.turn]);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Learned {
+    /// Where the leader is.
+    Leader,
+    Nothing,
+}
+
+/// One request's way from server to server.
+struct Search {
+    deadline: Instant,
+    backoff: Duration,
+    backoff_max: Duration,
+    redirects: u32,
+}
+
+impl Search {
+    fn new(client: &RpcClient, patience: Duration) -> Self {
+        let RpcOptions { backoff_min, backoff_max, .. } = client.shared.options;
+        let deadline = Instant::now() + patience;
+        Search { deadline, backoff: backoff_min, backoff_max, redirects: 0 }
+    }
+
+    /// Waits before the next attempt, unless the leader's address was just learnt. Two members who
+    /// name each other get no more than two attempts in a row.
+    fn rest_after(&mut self, learned: Learned) {
+        if learned == Learned::Leader && self.redirects < 2 {
+            self.redirects += 1;
+            return;
+        }
+        self.redirects = 0;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        thread::sleep(self.backoff.min(left));
+        self.backoff = (self.backoff * 2).min(self.backoff_max);
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
+/// Whether another attempt may end better.
+fn may_help(why: &NotAppended) -> bool {
+    !matches!(
+        why,
+        NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
+    )
+}
+
+fn unknown(no_response: &NoResponse) -> Unknown {
+    match no_response {
+        NoResponse::Broken(_) => Unknown::Disconnected,
+        NoResponse::Timeout => Unknown::Timeout,
+    }
+}

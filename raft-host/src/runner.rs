@@ -1,0 +1,293 @@
+//! The thread that has the sockets and all groups: waits, hands in what came, turns, hands out.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use raft_core::types::{ClusterId, GroupId, NodeId};
+use raft_transport::tcp::reactor::{Event, Reactor, ReactorError};
+
+use crate::core::{HostCore, Output, Reply};
+use crate::mailbox::{Mail, Mailbox, Request};
+use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, QueryResult};
+use crate::pending::Completer;
+use crate::rpc::codec::{Kind, RequestRecord};
+use crate::rpc::service::{Call, Service};
+use crate::status::{Gauge, HostStatus};
+use crate::store::Store;
+
+/// Who asked.
+pub(crate) enum Origin {
+    Propose(Completer<ProposeResult>),
+    Query(Completer<QueryResult>),
+    Call(Call),
+}
+
+/// How long the last responses may take to be written.
+const FAREWELL: Duration = Duration::from_millis(5);
+
+pub(crate) struct Runner {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) core: HostCore<Store, Origin>,
+    pub(crate) reactor: Reactor,
+    pub(crate) service: Service,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) tick: Duration,
+    clock: Clock,
+    out: Output<Origin>,
+    mail: Mail,
+    events: Vec<Event>,
+    calls: Vec<(Call, RequestRecord)>,
+    wakers: Vec<Waker>,
+}
+
+/// Turns time into ticks.
+struct Clock {
+    started: Instant,
+    ticks: u64,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        (cluster, node): (ClusterId, NodeId),
+        core: HostCore<Store, Origin>,
+        reactor: Reactor,
+        service: Service,
+        mailbox: Arc<Mailbox>,
+        tick: Duration,
+    ) -> Self {
+        Runner {
+            cluster,
+            node,
+            core,
+            reactor,
+            service,
+            mailbox,
+            tick,
+            clock: Clock { started: Instant::now(), ticks: 0 },
+            out: Output::default(),
+            mail: Mail::default(),
+            events: Vec::new(),
+            calls: Vec::new(),
+            wakers: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, or the readiness loop fails.
+    pub(crate) fn run(&mut self) -> Result<(), ReactorError> {
+        loop {
+            // The first turn comes before the first wait: new groups have something to say.
+            self.turn();
+            let timeout = self.timeout();
+            let mut events = std::mem::take(&mut self.events);
+            self.reactor.poll(timeout, &mut events)?;
+            self.pass_time();
+            events.drain(..).for_each(|event| self.on_event(event));
+            self.events = events;
+            if self.take_mail() {
+                return self.shut_down();
+            }
+        }
+    }
+
+    /// Until a group has something to do.
+    fn timeout(&self) -> Option<Duration> {
+        let ticks = u32::try_from(self.core.ticks_until_due()?).unwrap_or(u32::MAX);
+        let due = self.tick.checked_mul(ticks)? + self.tick_started();
+        // Rounded up to the clock of the readiness loop, which counts in milliseconds.
+        Some(due.saturating_sub(self.clock.started.elapsed()) + Duration::from_micros(500))
+    }
+
+    fn tick_started(&self) -> Duration {
+        self.tick.saturating_mul(u32::try_from(self.clock.ticks).unwrap_or(u32::MAX))
+    }
+
+    fn pass_time(&mut self) {
+        let elapsed = self.clock.started.elapsed().as_nanos() / self.tick.as_nanos();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        if elapsed > self.clock.ticks {
+            self.core.tick(elapsed - self.clock.ticks);
+            self.clock.ticks = elapsed;
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Delivered(envelope) => self.core.deliver(envelope),
+            Event::PeerLost(node) => self.core.peer_lost(node),
+            Event::Unreachable(node) => self.core.unreachable(node),
+            Event::ClientOpened(client, _) => self.service.opened(client),
+            Event::ClientClosed(client, _) => self.service.closed(client),
+            Event::ClientFrame(client, body) => {
+                let mut calls = std::mem::take(&mut self.calls);
+                let taken = self.service.on_frame(client, body, &mut calls);
+                calls.drain(..).for_each(|(call, request)| self.on_call(call, request));
+                self.calls = calls;
+                if taken.is_err() {
+                    self.service.closed(client);
+                    self.reactor.close_client(client);
+                } else if self.service.pauses(client, self.is_crowded()) {
+                    self.reactor.pause_client(client);
+                }
+            }
+            // What is refused, and who is there, is counted by the reactor.
+            _ => {}
+        }
+    }
+
+    fn on_call(&mut self, call: Call, request: RequestRecord) {
+        let RequestRecord { kind, group, payload, .. } = request;
+        match kind {
+            Kind::Propose => {
+                self.core.propose(group, &payload, Origin::Call(call), &mut self.out);
+            }
+            Kind::Query => self.core.query(group, payload, Origin::Call(call), &mut self.out),
+            Kind::Status => {
+                let json = serde_json::to_vec(&self.status()).expect("plain numbers and words");
+                self.service.answer_status(call, &json);
+            }
+        }
+    }
+
+    /// Whether the groups' requests fill more than three quarters of what is allowed: then clients
+    /// keep their further ones.
+    fn is_crowded(&self) -> bool {
+        let (used, limit) = self.core.request_bytes();
+        used > limit / 4 * 3
+    }
+
+    /// Takes what other threads have handed in; answers whether to stop.
+    fn take_mail(&mut self) -> bool {
+        let mut mail = std::mem::take(&mut self.mail);
+        let stop = self.mailbox.take(&mut mail);
+        for request in mail.requests.drain(..) {
+            self.on_request(request);
+        }
+        self.mail = mail;
+        stop
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Propose { group, command, completer } => {
+                self.core.propose(group, &command, Origin::Propose(completer), &mut self.out);
+            }
+            Request::Query { group, query, completer } => {
+                self.core.query(group, query, Origin::Query(completer), &mut self.out);
+            }
+            Request::Status { completer } => {
+                completer.complete(Some(self.status()), &mut self.wakers);
+            }
+            Request::Campaign { group } => self.core.campaign(group),
+        }
+    }
+
+    /// Turns the groups and carries out what they want, until they want nothing more.
+    fn turn(&mut self) {
+        self.core.turn(&mut self.out);
+        while !self.out.snapshots.is_empty() {
+            for (group, job) in std::mem::take(&mut self.out.snapshots) {
+                self.core.run_snapshot(group, job);
+            }
+            self.core.turn(&mut self.out);
+        }
+        self.hand_out();
+    }
+
+    fn hand_out(&mut self) {
+        for envelope in self.out.messages.drain(..) {
+            self.reactor.send(envelope);
+        }
+        for (origin, reply) in self.out.replies.drain(..) {
+            match (origin, reply) {
+                (Origin::Propose(completer), Reply::Proposed(end)) => {
+                    completer.complete(end, &mut self.wakers);
+                }
+                (Origin::Query(completer), Reply::Queried(end)) => {
+                    completer.complete(end, &mut self.wakers);
+                }
+                (Origin::Call(call), reply) => self.service.answer(call, &reply),
+                // The core gives back what came with the request.
+                (Origin::Propose(_), Reply::Queried(_))
+                | (Origin::Query(_), Reply::Proposed(_)) => {
+                    unreachable!("a request ends as what it was")
+                }
+            }
+        }
+        self.out.changes.clear();
+        self.send_responses();
+        // Nobody is woken before everything is delivered: who waits for many wakes once.
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn send_responses(&mut self) {
+        let reactor = &mut self.reactor;
+        let mut lost = Vec::new();
+        self.service.take_frames(|client, frame| {
+            if reactor.send_to_client(client, |out| out.put(frame)).is_err() {
+                lost.push(client);
+            }
+        });
+        // Whoever asks for much and takes no answers is served no longer.
+        for client in lost {
+            self.service.closed(client);
+            self.reactor.close_client(client);
+        }
+        if !self.is_crowded() {
+            for client in self.service.resumes() {
+                self.reactor.resume_client(client);
+            }
+        }
+    }
+
+    fn status(&self) -> HostStatus {
+        let groups: Vec<GroupId> = self.core.groups().collect();
+        let (used, limit) = self.core.request_bytes();
+        HostStatus {
+            cluster: self.cluster,
+            node: self.node,
+            groups: groups.into_iter().filter_map(|group| self.core.status(group)).collect(),
+            core: self.core.stats(),
+            clients: self.service.clients(),
+            queues: vec![
+                self.mailbox.gauge(),
+                Gauge { name: "requests", bytes: used as u64, bytes_max: limit as u64 },
+                self.service.gauge(),
+            ],
+        }
+    }
+
+    /// No more requests; every open one ends; what can still be said is said.
+    fn shut_down(&mut self) -> Result<(), ReactorError> {
+        self.mailbox.close();
+        let mut mail = Mail::default();
+        self.mailbox.take(&mut mail);
+        for request in mail.requests {
+            refuse(request, &mut self.wakers);
+        }
+        self.core.shut_down(&mut self.out);
+        self.hand_out();
+        // Polling writes first, and then waits a little for those whose sockets were full.
+        for _ in 0..2 {
+            self.reactor.poll(Some(FAREWELL), &mut self.events)?;
+            self.events.clear();
+        }
+        Ok(())
+    }
+}
+
+/// A request that no group has seen.
+fn refuse(request: Request, wakers: &mut Vec<Waker>) {
+    match request {
+        Request::Propose { completer, .. } => {
+            let end = ProposeError::NotAppended(NotAppended::Shutdown);
+            completer.complete(Err(end), wakers);
+        }
+        Request::Query { completer, .. } => {
+            completer.complete(Err(QueryError::Shutdown), wakers);
+        }
+        // Dropped, it says that the host is gone.
+        Request::Status { .. } | Request::Campaign { .. } => {}
+    }
+}

@@ -1,0 +1,213 @@
+//! What a host says about itself: plain numbers and words, ready to be printed as JSON.
+
+use raft_core::ready::RoleName;
+use raft_core::status::{Standing, Status};
+use raft_core::types::{ClusterId, GroupId, LogIndex, NodeId, Term};
+use raft_core::why::WhyNoLeader;
+
+use crate::core::CoreStats;
+
+/// Where one group stands, as its member on this host sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// `leader`, `follower`, `candidate`, `pre-candidate` or `joining`.
+    pub role: &'static str,
+    /// Whether this member has a vote, and if not, why.
+    pub standing: String,
+    /// The current term.
+    pub term: Term,
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// Why no leader is known.
+    pub why_no_leader: Option<String>,
+    /// This store's incarnation, in hexadecimal; `0` where an operator vouched for it.
+    pub incarnation: String,
+    /// The end of the log.
+    pub last_log_index: LogIndex,
+    /// Up to here the log is durable here.
+    pub durable_index: LogIndex,
+    /// Up to here the log is committed.
+    pub commit_index: LogIndex,
+    /// Up to here it is applied.
+    pub last_applied: LogIndex,
+    /// The last entry in the latest snapshot.
+    pub snapshot_index: LogIndex,
+    /// Up to here the log is compacted.
+    pub compacted_index: LogIndex,
+    /// Bytes of hard state and retained log in the store.
+    pub state_bytes: u64,
+    /// Bytes of memory held for payloads of the log.
+    pub window_bytes: usize,
+    /// Writes handed to the disk and not answered.
+    pub writes_in_flight: usize,
+    /// Messages that wait for a write.
+    pub held_messages: usize,
+    /// Why the member is fenced, if it is. It then needs a restart.
+    pub fenced: Option<String>,
+    /// What a bug said, if the member stopped at one. It then needs a restart.
+    pub bug: Option<String>,
+    /// Proposals that wait for their end.
+    pub open_proposals: usize,
+    /// Queries that wait for their end.
+    pub open_queries: usize,
+    /// Bytes of both.
+    pub request_bytes: usize,
+    /// The most bytes of both.
+    pub request_bytes_max: usize,
+    /// What the host counted.
+    pub counters: GroupCounters,
+    /// What the core counted.
+    pub core: CoreCounters,
+}
+
+/// Counts of one group since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct GroupCounters {
+    /// Proposals that entered the log.
+    pub proposals: u64,
+    /// Proposals that did not.
+    pub proposals_refused: u64,
+    /// Proposals that were applied.
+    pub applied: u64,
+    /// Proposals that ended superseded or unknown.
+    pub proposals_without_reply: u64,
+    /// Queries that were begun.
+    pub queries: u64,
+    /// Queries that were not.
+    pub queries_refused: u64,
+    /// Queries that were begun and ended without an answer.
+    pub queries_rejected: u64,
+    /// Changes of role, leader or term.
+    pub changes: u64,
+    /// Snapshots taken of the state machine.
+    pub snapshots_taken: u64,
+}
+
+/// Counts of a group's node since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct CoreCounters {
+    /// Elections it stood for.
+    pub elections: u64,
+    /// Times it became leader.
+    pub leaderships: u64,
+    /// Messages of an earlier term or for a former role.
+    pub stale_messages: u64,
+    /// Messages refused.
+    pub rejected_messages: u64,
+    /// Snapshots installed from a leader.
+    pub snapshots_installed: u64,
+}
+
+/// Where a whole host stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct HostStatus {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// Its groups, in rising order.
+    pub groups: Vec<GroupStatus>,
+    /// Counters over all groups.
+    pub core: CoreStats,
+    /// Connections of clients.
+    pub clients: usize,
+    /// What its queues hold.
+    pub queues: Vec<Gauge>,
+}
+
+/// One queue: how full it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Gauge {
+    /// Which.
+    pub name: &'static str,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// The most bytes that may be in it.
+    pub bytes_max: u64,
+}
+
+impl GroupStatus {
+    /// What the node said, if it could still speak.
+    pub(crate) fn new(group: GroupId, asked: Option<(Status, WhyNoLeader)>) -> Self {
+        let blank = GroupStatus { group, role: "unknown", ..GroupStatus::default() };
+        let Some((status, why)) = asked else { return blank };
+        let stats = status.stats;
+        GroupStatus {
+            role: role_text(status.role),
+            standing: standing_text(&status.standing),
+            term: status.term,
+            leader: status.leader,
+            why_no_leader: why_text(&why),
+            incarnation: format!("{:x}", status.identity.member.incarnation),
+            last_log_index: status.last_log.index,
+            durable_index: status.durable_index,
+            commit_index: status.commit_index,
+            last_applied: status.last_applied,
+            snapshot_index: status.snapshot.index,
+            compacted_index: status.compacted.index,
+            state_bytes: status.state_bytes,
+            window_bytes: status.window_bytes,
+            writes_in_flight: status.writes_in_flight,
+            held_messages: status.held_messages,
+            fenced: status.fenced.map(|error| error.0),
+            core: CoreCounters {
+                elections: stats.elections,
+                leaderships: stats.leaderships,
+                stale_messages: stats.stale_messages,
+                rejected_messages: stats.rejected_messages,
+                snapshots_installed: stats.snapshots_installed,
+            },
+            ..blank
+        }
+    }
+}
+
+fn role_text(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Joining => "joining",
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}
+
+fn standing_text(standing: &Standing) -> String {
+    match standing {
+        Standing::Voter => "voter".to_owned(),
+        Standing::WaitingFor(nodes) => {
+            format!("no vote: the store is new, and nodes {nodes:?} have not said who it is")
+        }
+        Standing::Replaced(Some(member)) => format!(
+            "no vote: the store is new, but the group knows this node by another store, {member}: \
+             the directory was emptied or replaced"
+        ),
+        Standing::Replaced(None) => {
+            "no vote: the store is new, but the group has members and this node is none".to_owned()
+        }
+        _ => "no vote: the membership does not name this node".to_owned(),
+    }
+}
+
+fn why_text(why: &WhyNoLeader) -> Option<String> {
+    Some(match why {
+        WhyNoLeader::ThereIsOne(_) => return None,
+        WhyNoLeader::Fenced => "this member is fenced".to_owned(),
+        WhyNoLeader::NoVote(_) => "this member has no vote and hears from no leader".to_owned(),
+        WhyNoLeader::Waiting { ticks } => {
+            format!("waits for a leader; asks for pre-votes in {ticks} ticks")
+        }
+        WhyNoLeader::Unelected { term, quorum, granted, denied, silent, .. } => format!(
+            "stands for election from term {term}; of {quorum} votes needed, granted by \
+             {granted:?}, denied by {denied:?}, silent {silent:?}"
+        ),
+        other => format!("{other:?}"),
+    })
+}
