@@ -101,6 +101,9 @@ pub enum CloseReason {
     /// The other side closed it.
     #[error("closed by the other side")]
     Closed,
+    /// The clients together held too much memory, and this one the most.
+    #[error("too much memory held by clients, most of it by this one")]
+    OverBudget,
     /// Another connection of the same peer took its place.
     #[error("replaced by a newer connection")]
     Replaced,

@@ -238,3 +238,25 @@ fn clients_beyond_the_limit_and_silent_ones_are_closed() {
     late.send(b"room again");
     assert_eq!(first_frame(&mut reactor).1, &b"room again"[..]);
 }
+
+#[test]
+fn clients_that_together_hold_too_much_lose_the_largest() {
+    let mut reactor = server_with(|config| config.client_bytes_max = 1 << 20);
+    let mut small = Client::connect(&reactor);
+    small.send(b"small");
+    first_frame(&mut reactor);
+    // Three frames that grow side by side and never end: together they pass the budget.
+    let unfinished = framed(&[7; 400_000]);
+    let mut large: Vec<Client> = (0..3).map(|_| Client::connect(&reactor)).collect();
+    let mut pieces = unfinished[..399_000].chunks(1000);
+    let mut closed = 0;
+    while closed == 0 {
+        let piece = pieces.next().unwrap();
+        large.iter_mut().for_each(|client| client.stream.write_all(piece).unwrap());
+        let over = |event: &Event| matches!(event, Event::ClientClosed(_, CloseReason::OverBudget));
+        closed = turn(&mut reactor).iter().filter(|event| over(event)).count();
+    }
+    assert_eq!((closed, reactor.connections()), (1, 3));
+    small.send(b"still here");
+    assert_eq!(first_frame(&mut reactor).1, &b"still here"[..]);
+}

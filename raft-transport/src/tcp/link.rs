@@ -64,6 +64,11 @@ impl FrameLink {
         self.outbox.bytes()
     }
 
+    /// Bytes of memory that it holds: of the frame that is coming in, and of those that wait.
+    pub fn held_bytes(&self) -> usize {
+        self.reader.capacity() + self.outbox.bytes()
+    }
+
     /// Whether so much waits to be written that it is better to read no more requests.
     pub fn is_congested(&self) -> bool {
         self.outbox.bytes() > self.limits.queue_bytes_max / 2

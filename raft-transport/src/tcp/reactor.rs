@@ -148,6 +148,8 @@ pub struct Reactor {
     unread: Vec<usize>,
     scratch: Box<[u8]>,
     inbox: Inbox,
+    /// What all clients' connections hold.
+    client_bytes: usize,
     events: Vec<Event>,
     /// What went through connections that are closed.
     past: Stats,
@@ -197,6 +199,7 @@ impl Reactor {
             unread: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             inbox: Inbox::default(),
+            client_bytes: 0,
             events: Vec::new(),
             past: Stats::default(),
             config,
@@ -322,8 +325,9 @@ impl Reactor {
             if was_paused && !socket.is_paused() && socket.unread {
                 self.unread.push(id);
             }
-            if let Err(reason) = result {
-                self.close(id, reason);
+            match result {
+                Ok(()) => self.budget(id),
+                Err(reason) => self.close(id, reason),
             }
         }
     }
@@ -386,6 +390,7 @@ impl Reactor {
         if answers {
             self.flush_later(id);
         }
+        self.budget(id);
     }
 
     fn close(&mut self, id: usize, reason: CloseReason) {
@@ -393,6 +398,7 @@ impl Reactor {
         // A refusal should still reach whom it concerns; whether it does is not our concern.
         let _ = socket.write(self.now);
         self.past.add(socket.stats());
+        self.client_bytes -= socket.held_bytes;
         let _ = self.poll.registry().deregister(&mut socket.stream);
         let address = socket.address;
         match socket.machine {

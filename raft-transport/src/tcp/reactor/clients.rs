@@ -25,7 +25,23 @@ impl Reactor {
         };
         link.send(self.now, fill)?;
         self.flush_later(id);
+        self.budget(id);
         Ok(())
+    }
+
+    /// Counts what this client holds now. Beyond the budget closes those that hold most: what one
+    /// connection may hold is bounded, but there may be thousands.
+    pub(super) fn budget(&mut self, id: usize) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Machine::Client { link, .. } = &socket.machine else { return };
+        let held = link.held_bytes();
+        self.client_bytes = self.client_bytes + held - socket.held_bytes;
+        socket.held_bytes = held;
+        while self.client_bytes > self.config.client_bytes_max {
+            let most = self.sockets.iter().max_by_key(|(_, socket)| socket.held_bytes);
+            let (id, _) = most.expect("somebody holds what is too much");
+            self.close(*id, CloseReason::OverBudget);
+        }
     }
 
     /// Reads no more from a client, so that its requests stay with it. What was read already (at

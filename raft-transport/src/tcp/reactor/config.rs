@@ -41,6 +41,9 @@ pub struct ReactorConfig {
     pub accept: AcceptLimits,
     /// Of connections that clients open.
     pub accept_clients: AcceptLimits,
+    /// What all connections of clients may hold together, in frames that come in or wait to go out.
+    /// Beyond it the one that holds most is closed.
+    pub client_bytes_max: usize,
     /// The first wait before dialling again; it doubles with each failure.
     pub redial_ms_min: u64,
     /// The longest wait before dialling again.
@@ -63,6 +66,7 @@ impl ReactorConfig {
             client_limits: Limits::for_clients(),
             accept: AcceptLimits { total_max: 256, per_address_max: 64 },
             accept_clients: AcceptLimits { total_max: 4096, per_address_max: 2048 },
+            client_bytes_max: 256 << 20,
             redial_ms_min: 20,
             redial_ms_max: 1000,
             seed: member.node ^ member.incarnation,

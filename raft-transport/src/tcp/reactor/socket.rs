@@ -45,6 +45,8 @@ pub(super) struct Socket {
     pub(super) unflushed: bool,
     /// There is more to read, but it is not its turn, or it is paused.
     pub(super) unread: bool,
+    /// What it last held of the clients' budget.
+    pub(super) held_bytes: usize,
     /// The other side has closed its half, so what is left can be read to the end.
     pub(super) read_closed: bool,
 }
@@ -58,6 +60,7 @@ impl Socket {
             connecting: false,
             unflushed: false,
             unread: false,
+            held_bytes: 0,
             read_closed: false,
         }
     }
