@@ -53,6 +53,7 @@
 //! assert_eq!(machine.inner().0, 5);
 //! ```
 
+pub mod client;
 mod envelope;
 mod table;
 #[cfg(test)]
@@ -64,6 +65,7 @@ use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::LogIndex;
 
+pub use client::{SessionClient, SessionError};
 pub use envelope::{Answer, BadAnswer, Session, SessionId};
 pub use table::Limits;
 
