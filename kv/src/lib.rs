@@ -15,9 +15,15 @@
 //! assert_eq!(machine.answer(&get.encode()), QueryReply::Value(Some(b"hello world".to_vec())));
 //! ```
 
+pub mod client;
+pub mod cluster;
 mod codec;
 pub mod command;
 pub mod machine;
+pub mod server;
 
+pub use client::{Client, Error};
+pub use cluster::Cluster;
 pub use command::{Command, KEY_BYTES_MAX, Query, QueryReply, Refusal, Reply, VALUE_BYTES_MAX};
 pub use machine::Machine;
+pub use server::Server;

@@ -1,0 +1,145 @@
+//! What the program `kv` understands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use kv::Cluster;
+
+const EXAMPLES: &str = "\
+Examples:
+  A cluster of three on this machine, each member in a terminal of its own:
+    export KV_CLUSTER=1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003
+    kv serve --id 1 --data data/1
+    kv serve --id 2 --data data/2
+    kv serve --id 3 --data data/3
+  Then, in another one, with the same KV_CLUSTER, or with --cluster:
+    kv put greeting hello
+    kv get greeting
+    kv status
+
+Each member listens on the named port for the other members, and on the port 1000 above it for
+clients. Where that does not suit, name both: 1=127.0.0.1:7001/9001.
+
+Exit status:
+  0  done
+  1  the key is not there (get, delete)
+  2  the arguments can't be understood
+  3  surely not done: refused, or no leader was found in time
+  4  perhaps done: the cluster did not answer in time";
+
+/// A replicated key/value store: three members survive the loss of one.
+#[derive(Debug, Parser)]
+#[command(name = "kv", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one member, until the process is ended. It may be killed at any moment: start it again with
+    /// the same arguments.
+    #[command(after_help = "\
+Example:
+  kv serve --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --data data/1
+
+An address that other machines can reach needs --insecure: there is no encryption and no proof of
+identity yet, so whoever reaches the ports can read and write everything.")]
+    Serve(Serve),
+    /// Give a key a value.
+    #[command(after_help = "Example:\n  kv put greeting hello\n  \
+                            kv put picture - < picture.png")]
+    Put(Change),
+    /// Print the value of a key, and a line end.
+    #[command(after_help = "Example:\n  kv get greeting\n  \
+                            kv get --raw picture > picture.png")]
+    Get(Get),
+    /// Lengthen the value of a key; an absent key counts as an empty one. Prints the new length.
+    #[command(after_help = "Example:\n  kv append greeting ' world'")]
+    Append(Change),
+    /// Remove a key.
+    #[command(after_help = "Example:\n  kv delete greeting")]
+    Delete(Delete),
+    /// Show where each member stands.
+    #[command(after_help = "Example:\n  kv status\n  kv status --json | jq")]
+    Status(Status),
+}
+
+/// Which cluster, and how long to try.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// The members: ID=HOST:PORT, separated by commas
+    #[arg(long, env = "KV_CLUSTER", value_name = "MEMBERS")]
+    pub(crate) cluster: Cluster,
+    /// How long to try, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Which of the members this is
+    #[arg(long)]
+    pub(crate) id: u64,
+    /// The members: ID=HOST:PORT, separated by commas
+    #[arg(long, env = "KV_CLUSTER", value_name = "MEMBERS")]
+    pub(crate) cluster: Cluster,
+    /// The directory of this member's data; created where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Allow addresses that other machines can reach, without encryption or proof of identity
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Take a snapshot when the log has more than so many bytes, and drop the log before it
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(crate) log_bytes_max: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key, at most 4 KiB
+    pub(crate) key: String,
+    /// The value, at most 512 KiB; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Print the value alone, without a line end
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Print everything the members say, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    if duration > Duration::from_secs(86_400) {
+        return Err("at most a day".to_owned());
+    }
+    Ok(duration)
+}

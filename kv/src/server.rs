@@ -1,0 +1,77 @@
+//! One member of a kv cluster: the machine, its sessions, the log on disk, TCP.
+
+use std::path::Path;
+
+use raft_core::types::{ClusterId, GroupId, NodeId};
+use raft_host::core::GroupSettings;
+use raft_host::session::{Limits, Sessions};
+use raft_host::{Group, Host, HostConfig, HostError};
+
+use crate::cluster::Cluster;
+use crate::machine::Machine;
+
+/// The one group of a kv cluster.
+pub const GROUP: GroupId = 1;
+
+/// What tells a kv cluster's stores and messages from other programs'.
+const CLUSTER: ClusterId = 0x6b76;
+
+/// How a member is run. The same value is right for the first start and for every restart.
+#[derive(Clone, Debug)]
+pub struct Server<'a> {
+    cluster: &'a Cluster,
+    id: NodeId,
+    insecure: bool,
+    log_bytes_max: u64,
+}
+
+impl<'a> Server<'a> {
+    /// Member `id` of the cluster.
+    pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
+        Server { cluster, id, insecure: false, log_bytes_max: 64 << 20 }
+    }
+
+    /// Allows addresses that other machines can reach. There is no encryption and no proof of
+    /// identity yet: whoever reaches the ports can read and write everything.
+    pub fn insecure(mut self, insecure: bool) -> Self {
+        self.insecure = insecure;
+        self
+    }
+
+    /// Takes a snapshot once the log has more bytes than this, and drops the log before it.
+    pub fn log_bytes_max(mut self, bytes: u64) -> Self {
+        self.log_bytes_max = bytes;
+        self
+    }
+
+    /// Opens the store in a directory, or creates it, and runs the member until the host is dropped or
+    /// shut down.
+    ///
+    /// # Errors
+    /// [`HostError`] names what is in the way.
+    pub fn start(self, data: &Path) -> Result<Host, HostError> {
+        let config = HostConfig::new(CLUSTER, self.id, data);
+        self.start_with(config)
+    }
+
+    /// The same without a disk, for tests and measurements: a member that ends has lost everything,
+    /// and comes back as somebody else, without a vote.
+    ///
+    /// # Errors
+    /// [`HostError`] names what is in the way.
+    pub fn start_in_memory(self) -> Result<Host, HostError> {
+        let config = HostConfig::in_memory(CLUSTER, self.id);
+        self.start_with(config)
+    }
+
+    fn start_with(self, mut config: HostConfig) -> Result<Host, HostError> {
+        config = config.insecure(self.insecure);
+        for (id, member) in self.cluster.members() {
+            config = config.member(id, member.peers(), Some(&member.clients()));
+        }
+        let mut settings = GroupSettings::default();
+        settings.snapshots.state_bytes_max = Some(self.log_bytes_max);
+        let machine = Sessions::new(Machine::default(), Limits::default());
+        Host::start(config, [Group::new(GROUP, machine).with_settings(settings)])
+    }
+}

@@ -1,0 +1,129 @@
+//! Where members stand: as a table, as JSON, as lines of a server's log.
+
+use std::thread;
+use std::time::Duration;
+
+use raft_host::Host;
+use raft_host::rpc::{RpcClient, RpcOptions};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::args::Status;
+
+/// The columns: heading, and where the value stands in a group's status.
+const COLUMNS: [(&str, &str); 8] = [
+    ("ROLE", "role"),
+    ("TERM", "term"),
+    ("LEADER", "leader"),
+    ("LAST", "last_log_index"),
+    ("COMMITTED", "commit_index"),
+    ("APPLIED", "last_applied"),
+    ("SNAPSHOT", "snapshot_index"),
+    ("LOG BYTES", "state_bytes"),
+];
+
+/// What stands under NOTE: the first of these that is there.
+const NOTES: [&str; 3] = ["bug", "fenced", "why_no_leader"];
+
+/// Asks every member, and prints what they say.
+pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
+    let Status { target, json } = arguments;
+    let members: Vec<(u64, String)> =
+        target.cluster.members().map(|(id, member)| (id, member.clients())).collect();
+    let mut options = RpcOptions::default();
+    // A member that is up answers at once, leader or not.
+    options.request_timeout = target.timeout.min(Duration::from_secs(2));
+    let rpc = RpcClient::with_options(members.iter().map(|(_, address)| address), options);
+    let answers: Vec<Result<Value, String>> = thread::scope(|scope| {
+        let rpc = &rpc;
+        let ask = |(_, address)| scope.spawn(move || ask(rpc, address));
+        let asked: Vec<_> = members.iter().map(|(id, address)| ask((id, address))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap_or(Err("a bug".to_owned()))).collect()
+    });
+    if *json {
+        print_json(&members, &answers);
+    } else {
+        print_table(&members, &answers);
+    }
+    let has_leader = |answer: &Result<Value, String>| {
+        answer.as_ref().is_ok_and(|status| status["groups"][0]["role"] == "leader")
+    };
+    match answers.iter().any(has_leader) {
+        true => Ok(()),
+        false => Err(Failure::not_done("no member leads; a majority must be up")),
+    }
+}
+
+fn ask(rpc: &RpcClient, address: &str) -> Result<Value, String> {
+    let text = rpc.status(address).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|_| "its answer is no JSON; another version?".to_owned())
+}
+
+fn print_json(members: &[(u64, String)], answers: &[Result<Value, String>]) {
+    let rows = members.iter().zip(answers).map(|((id, address), answer)| match answer {
+        Ok(status) => json!({ "id": id, "clients": address, "status": status }),
+        Err(error) => json!({ "id": id, "clients": address, "error": error }),
+    });
+    println!("{:#}", Value::from_iter(rows));
+}
+
+fn print_table(members: &[(u64, String)], answers: &[Result<Value, String>]) {
+    let mut rows = vec![vec!["ID".to_owned(), "CLIENTS".to_owned()]];
+    rows[0].extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
+    rows[0].push("NOTE".to_owned());
+    for ((id, address), answer) in members.iter().zip(answers) {
+        let mut row = vec![id.to_string(), address.clone()];
+        match answer {
+            Ok(status) => {
+                let group = &status["groups"][0];
+                row.extend(COLUMNS.map(|(_, field)| text(&group[field])));
+                row.push(note(group));
+            }
+            Err(error) => {
+                row.extend(COLUMNS.map(|_| "-".to_owned()));
+                row.push(error.clone());
+            }
+        }
+        rows.push(row);
+    }
+    let columns = rows[0].len();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        println!("{}", cells.collect::<String>().trim_end());
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn note(group: &Value) -> String {
+    let standing = group["standing"].as_str().filter(|standing| *standing != "voter");
+    let note = NOTES.iter().find_map(|field| group[*field].as_str());
+    standing.or(note).unwrap_or_default().to_owned()
+}
+
+/// Prints a line whenever a member's part in its group changes. Returns when the host has stopped.
+pub(crate) fn report_changes(host: &Host) {
+    let mut reported = None;
+    while let Some(status) = host.status() {
+        let Some(group) = status.groups.into_iter().next() else { return };
+        let now = (group.role, group.leader, group.standing, group.fenced, group.bug);
+        if reported.as_ref() != Some(&now) {
+            let (role, leader, standing, fenced, bug) = &now;
+            let leader = leader.map_or("none known".to_owned(), |leader| leader.to_string());
+            eprintln!("kv: term {}, {role}, leader {leader}, {standing}", group.term);
+            for trouble in [fenced, bug].into_iter().flatten() {
+                eprintln!("kv: stopped: {trouble}; start the member again");
+            }
+            reported = Some(now);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}

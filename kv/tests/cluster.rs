@@ -1,0 +1,112 @@
+//! Three members in one process, over TCP, without disks: what a client sees.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kv::{Client, Cluster, Error, Refusal, Server, VALUE_BYTES_MAX};
+use raft_host::Host;
+
+/// Three members on ports that were free a moment ago.
+fn cluster() -> Cluster {
+    let listeners: Vec<TcpListener> =
+        (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let port = |at: usize| listeners[at].local_addr().unwrap().port();
+    let member = |id: usize| format!("{id}=127.0.0.1:{}/{}", port(id - 1), port(id + 2));
+    [1, 2, 3].map(member).join(",").parse().unwrap()
+}
+
+fn start(cluster: &Cluster) -> BTreeMap<u64, Host> {
+    let start = |id| (id, Server::new(cluster, id).start_in_memory().unwrap());
+    (1..=3).map(start).collect()
+}
+
+fn leader(hosts: &BTreeMap<u64, Host>) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let leads = |host: &Host| host.status().unwrap().groups[0].role == "leader";
+        if let Some((id, _)) = hosts.iter().find(|(_, host)| leads(host)) {
+            return *id;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no leader within 10 s");
+}
+
+#[test]
+fn a_client_puts_gets_appends_and_deletes() {
+    let cluster = cluster();
+    let _hosts = start(&cluster);
+    let mut client = Client::new(&cluster);
+    assert_eq!(client.get(b"k"), Ok(None));
+    client.put(b"k", b"hello").unwrap();
+    assert_eq!(client.append(b"k", b" world"), Ok(11));
+    assert_eq!(client.get(b"k"), Ok(Some(b"hello world".to_vec())));
+    assert_eq!(client.another().get(b"k"), Ok(Some(b"hello world".to_vec())));
+    assert_eq!(client.delete(b"k"), Ok(true));
+    assert_eq!(client.delete(b"k"), Ok(false));
+    assert_eq!(client.get(b"k"), Ok(None));
+}
+
+#[test]
+fn keys_and_values_over_the_limit_are_refused_with_their_length() {
+    let cluster = cluster();
+    let _hosts = start(&cluster);
+    let mut client = Client::new(&cluster);
+    let long = vec![0; VALUE_BYTES_MAX];
+    client.put(b"k", &long).unwrap();
+    let too_long = Refusal::ValueTooLong { bytes: 524_289, bytes_max: 524_288 };
+    assert_eq!(client.append(b"k", b"+"), Err(Error::Refused(too_long)));
+    assert_eq!(client.put(b"k", &[&long[..], b"+"].concat()), Err(Error::Refused(too_long)));
+    let key_too_long = Refusal::KeyTooLong { bytes: 5000, bytes_max: 4096 };
+    assert_eq!(client.get(&[0; 5000]), Err(Error::Refused(key_too_long)));
+    assert_eq!(client.get(b"k").unwrap().map(|value| value.len()), Some(VALUE_BYTES_MAX));
+}
+
+#[test]
+fn clients_follow_the_leader_and_each_append_is_applied_once() {
+    let cluster = cluster();
+    let mut hosts = start(&cluster);
+    leader(&hosts);
+    let first = Client::new(&cluster);
+    let clients: Vec<Client> = (0..4).map(|_| first.another()).collect();
+    let appending: Vec<_> = (0..4u8)
+        .zip(clients)
+        .map(|(name, mut client)| {
+            thread::spawn(move || {
+                for count in 0..200u8 {
+                    client.append(&[b'k', name], &[count]).unwrap();
+                }
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(100));
+    // In mid-load, so that some commands end `Unknown` and are sent again.
+    drop(hosts.remove(&leader(&hosts)));
+    appending.into_iter().for_each(|thread| thread.join().unwrap());
+    for name in 0..4 {
+        assert_eq!(first.get(&[b'k', name]), Ok(Some((0..200).collect())), "client {name}");
+    }
+}
+
+#[test]
+fn without_a_majority_nothing_is_claimed() {
+    let cluster = cluster();
+    let mut hosts = start(&cluster);
+    let mut client = Client::new(&cluster).with_patience(Duration::from_secs(1));
+    assert!(matches!(
+        Client::new(&"1=127.0.0.1:1".parse().unwrap())
+            .with_patience(Duration::from_millis(200))
+            .put(b"k", b"v"),
+        Err(Error::NotDone(_))
+    ));
+    leader(&hosts);
+    client.put(b"k", b"v").unwrap();
+    hosts.remove(&1);
+    hosts.remove(&2);
+    assert!(matches!(client.put(b"k", b"w"), Err(Error::NotDone(_) | Error::Unknown(_))));
+    assert!(matches!(client.get(b"k"), Err(Error::NotRead(_))));
+}
