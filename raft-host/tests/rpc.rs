@@ -1,0 +1,164 @@
+//! Clients over the network: the well-behaved, the hasty, the rude.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use common::{CLUSTER, Journal, PATIENCE, free_ports, until};
+use raft_host::rpc::RpcOptions;
+use raft_host::{Group, Host, HostConfig, NotAppended, ProposeError, QueryError, RpcClient};
+
+fn host(change: impl FnOnce(HostConfig) -> HostConfig) -> (Host, SocketAddr) {
+    let config = HostConfig::in_memory(CLUSTER, 1).member(1, "127.0.0.1:0", Some("127.0.0.1:0"));
+    let host = Host::start(change(config), [Group::new(1, Journal::default())]).unwrap();
+    assert_eq!(host.client(1).wait_for_leader(PATIENCE), Some(1));
+    let address = host.client_address().unwrap();
+    (host, address)
+}
+
+#[test]
+fn calls_are_pipelined_and_answered_in_any_order() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    let pending: Vec<_> = (0..1000).map(|_| client.begin_propose(1, b"command")).collect();
+    for (count, later) in (1..).zip(pending).collect::<Vec<_>>().into_iter().rev() {
+        assert_eq!(later.wait().unwrap(), format!("{count}"));
+    }
+    drop(client.begin_propose(1, b"nobody waits for it"));
+    assert_eq!(client.propose(1, b"last").unwrap(), "1002");
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn many_threads_share_a_client() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let client = client.clone();
+            scope.spawn(move || {
+                for number in 0..50 {
+                    client.propose(1, format!("{thread}.{number}").as_bytes()).unwrap();
+                    assert!(!client.query(1, b"").unwrap().is_empty());
+                }
+            });
+        }
+    });
+    assert_eq!(client.propose(1, b"last").unwrap(), "401");
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn what_a_server_refuses_is_said() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    let end = client.propose(9, b"x").unwrap_err();
+    assert_eq!(end, ProposeError::NotAppended(NotAppended::NoSuchGroup { group: 9 }));
+    assert_eq!(client.query(9, b"x").unwrap_err(), QueryError::NoSuchGroup { group: 9 });
+    let end = client.propose(1, &vec![0; (1 << 20) + 1]).unwrap_err();
+    let ProposeError::NotAppended(NotAppended::TooLarge { bytes, .. }) = end else {
+        panic!("{end}")
+    };
+    assert_eq!(bytes, (1 << 20) + 1);
+    let five_megabytes = (5 << 20).to_string();
+    let end = client.query(1, five_megabytes.as_bytes()).unwrap_err();
+    assert_eq!(end, QueryError::AnswerTooLarge);
+    let three_megabytes = (3 << 20).to_string();
+    assert_eq!(client.query(1, three_megabytes.as_bytes()).unwrap().len(), 3 << 20);
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn nobody_at_all_is_an_end_as_well() {
+    let port = free_ports(1)[0];
+    let mut options = RpcOptions::default();
+    options.request_timeout = Duration::from_millis(100);
+    let client = RpcClient::with_options([format!("127.0.0.1:{port}")], options);
+    let end = client.propose(1, b"x").unwrap_err();
+    assert!(matches!(end, ProposeError::NotAppended(NotAppended::Unreachable(_))), "{end}");
+    assert!(matches!(client.query(1, b"x").unwrap_err(), QueryError::Unreachable(_)));
+    assert!(client.status(&format!("127.0.0.1:{port}")).is_err());
+}
+
+#[test]
+fn a_client_that_hangs_up_in_mid_frame_harms_nobody() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    client.propose(1, b"first").unwrap();
+    let frame = whole_frame();
+    for length in [1, 4, 19, 20, 21, 30, frame.len() - 1] {
+        let mut rude = TcpStream::connect(address).unwrap();
+        rude.write_all(&frame[..length]).unwrap();
+        drop(rude);
+    }
+    // Another one asks and does not wait for the answer.
+    let mut rude = TcpStream::connect(address).unwrap();
+    rude.write_all(&frame).unwrap();
+    drop(rude);
+    until("all but one are gone", || host.status().unwrap().clients == 1);
+    until("what came whole is applied", || host.client(1).status().unwrap().counters.applied == 2);
+    assert_eq!(client.propose(1, b"last").unwrap(), "3");
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn who_sends_nonsense_is_closed() {
+    let (host, address) = host(|config| config);
+    let mut body_of_another_version = whole_frame();
+    let at = body_of_another_version.len() - 25 - b"rude".len() + 3;
+    body_of_another_version[at] ^= 1;
+    for nonsense in [b"GET / HTTP/1.1\r\n\r\n and more".to_vec(), body_of_another_version] {
+        let mut rude = TcpStream::connect(address).unwrap();
+        rude.set_read_timeout(Some(PATIENCE)).unwrap();
+        rude.write_all(&nonsense).unwrap();
+        // Closed, or reset because of what was left unread.
+        assert!(matches!(rude.read(&mut [0; 100]), Ok(0) | Err(_)));
+    }
+    until("all are gone", || host.status().unwrap().clients == 0);
+    host.shutdown().unwrap();
+}
+
+/// What a client sends to propose `rude` to group 1.
+fn whole_frame() -> Vec<u8> {
+    // Taken off the wire: a server of the test's own.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut options = RpcOptions::default();
+    options.request_timeout = Duration::from_millis(500);
+    let client = RpcClient::with_options([address], options);
+    let asks = std::thread::spawn(move || client.begin_propose(1, b"rude").wait());
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut frame = vec![0; 20 + 1 + 21 + 4];
+    stream.read_exact(&mut frame).unwrap();
+    drop(stream);
+    assert!(asks.join().unwrap().is_err());
+    frame
+}
+
+#[test]
+fn a_full_server_stops_reading_and_serves_all_in_the_end() {
+    // Room for about ten of the requests below.
+    let (host, address) = host(|config| config.client_bytes_max(10_000).request_bytes_max(40_000));
+    let client = RpcClient::new([address.to_string()]);
+    let command = vec![b'x'; 1000];
+    let pending: Vec<_> = (0..2000).map(|_| client.begin_propose(1, &command)).collect();
+    let (mut applied, mut busy) = (0, 0);
+    for later in pending {
+        match later.wait() {
+            Ok(_) => applied += 1,
+            Err(ProposeError::NotAppended(NotAppended::Busy)) => busy += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(applied + busy, 2000);
+    assert!(applied > 0);
+    // One that waits its turn gets it.
+    assert!(client.propose(1, &command).is_ok());
+    let status = host.status().unwrap();
+    assert!(status.queues.iter().all(|queue| queue.bytes <= 2 * queue.bytes_max), "{status:?}");
+    host.shutdown().unwrap();
+}

@@ -1,0 +1,105 @@
+//! What keeps a host from starting, and what it says about it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::net::TcpListener;
+
+use common::{Addresses, CLUSTER, Journal, PATIENCE};
+use raft_host::{Group, Host, HostConfig, HostError, ProposeError, QueryError};
+
+fn alone() -> HostConfig {
+    HostConfig::in_memory(CLUSTER, 1).member(1, "127.0.0.1:0", Some("127.0.0.1:0"))
+}
+
+fn start(config: HostConfig) -> Result<Host, HostError> {
+    Host::start(config, [Group::new(1, Journal::default())])
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap();
+    for config in [alone().listen(taken.to_string()), alone().listen_clients(taken.to_string())] {
+        let error = start(config).unwrap_err();
+        assert!(matches!(error, HostError::PortInUse { address } if address == taken), "{error}");
+    }
+}
+
+#[test]
+fn addresses_that_others_can_reach_have_to_be_allowed() {
+    let error = start(alone().listen("0.0.0.0:0")).unwrap_err();
+    assert!(matches!(error, HostError::NotLoopback { .. }), "{error}");
+    assert!(error.to_string().contains("insecure"), "{error}");
+    let error = start(alone().listen_clients("0.0.0.0:0")).unwrap_err();
+    assert!(matches!(error, HostError::NotLoopback { .. }), "{error}");
+    let error = start(alone().member(2, "192.0.2.1:80", None)).unwrap_err();
+    assert!(matches!(error, HostError::NotLoopback { .. }), "{error}");
+    start(alone().listen("0.0.0.0:0").insecure(true)).unwrap().shutdown().unwrap();
+}
+
+#[test]
+fn an_address_that_is_none_is_named_with_its_node() {
+    for bad in ["nowhere", "127.0.0.1:port", "no.such.host.invalid:80", ""] {
+        let error = start(alone().member(2, bad, None)).unwrap_err();
+        let HostError::BadAddress { node: 2, address, .. } = &error else { panic!("{error}") };
+        assert_eq!(address, bad);
+    }
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused() {
+    let stranger = HostConfig::in_memory(CLUSTER, 2).member(1, "127.0.0.1:0", None);
+    assert!(matches!(start(stranger).unwrap_err(), HostError::Config(_)));
+    let nobody = HostConfig::in_memory(CLUSTER, 0).member(0, "127.0.0.1:0", None);
+    assert!(matches!(start(nobody).unwrap_err(), HostError::Config(_)));
+    let twice = [Group::new(1, Journal::default()), Group::new(1, Journal::default())];
+    assert!(matches!(Host::start(alone(), twice).unwrap_err(), HostError::Config(_)));
+    assert!(matches!(Host::start(alone(), []).unwrap_err(), HostError::Config(_)));
+}
+
+#[test]
+fn a_host_runs_a_hundred_groups() {
+    let groups = (1..=100).map(|id| Group::new(id, Journal::default()));
+    let host = Host::start(alone(), groups).unwrap();
+    let clients: Vec<_> = (1..=100).map(|id| host.client(id)).collect();
+    for client in &clients {
+        assert_eq!(client.wait_for_leader(PATIENCE), Some(1));
+    }
+    for round in 1..=10 {
+        let pending: Vec<_> = clients.iter().map(|client| client.propose("command")).collect();
+        for later in pending {
+            assert_eq!(later.wait().unwrap(), round.to_string());
+        }
+    }
+    let status = host.status().unwrap();
+    assert_eq!(status.groups.len(), 100);
+    assert!(status.groups.iter().all(|group| group.counters.applied == 10));
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn after_a_shutdown_every_request_ends_at_once() {
+    let addresses = Addresses::new(2);
+    // The other member never comes, so nothing can be committed.
+    let config = addresses.fill(HostConfig::in_memory(CLUSTER, 1)).new_cluster(true);
+    let host = start(config).unwrap();
+    let client = host.client(1);
+    let query = client.query("");
+    assert!(query.wait_timeout(PATIENCE).unwrap().is_err());
+    host.shutdown().unwrap();
+    let end = client.propose("late").wait().unwrap_err();
+    assert!(matches!(end, ProposeError::NotAppended(_)), "{end}");
+    assert_eq!(client.query("").wait(), Err(QueryError::Shutdown));
+    assert_eq!(client.status(), None);
+    assert_eq!(client.wait_for_leader(PATIENCE), None);
+}
+
+#[test]
+fn a_dropped_host_frees_its_ports() {
+    let addresses = Addresses::new(1);
+    let config = addresses.fill(HostConfig::in_memory(CLUSTER, 1));
+    drop(start(config.clone()).unwrap());
+    start(config).unwrap().shutdown().unwrap();
+}
