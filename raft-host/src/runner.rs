@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use raft_core::types::{ClusterId, GroupId, NodeId};
-use raft_transport::tcp::reactor::{Event, Reactor, ReactorError};
+use raft_transport::tcp::reactor::{ClientId, Event, Reactor, ReactorError};
 
 use crate::core::{HostCore, Output, Reply};
 use crate::mailbox::{Mail, Mailbox, Request};
@@ -38,7 +38,8 @@ pub(crate) struct Runner {
     out: Output<Origin>,
     mail: Mail,
     events: Vec<Event>,
-    calls: Vec<(Call, RequestRecord)>,
+    /// Whether there is something to do before anything else happens.
+    again: bool,
     wakers: Vec<Waker>,
 }
 
@@ -69,7 +70,7 @@ impl Runner {
             out: Output::default(),
             mail: Mail::default(),
             events: Vec::new(),
-            calls: Vec::new(),
+            again: false,
             wakers: Vec::new(),
         }
     }
@@ -79,7 +80,8 @@ impl Runner {
         loop {
             // The first turn comes before the first wait: new groups have something to say.
             self.turn();
-            let timeout = self.timeout();
+            let again = std::mem::take(&mut self.again);
+            let timeout = if again { Some(Duration::ZERO) } else { self.timeout() };
             let mut events = std::mem::take(&mut self.events);
             self.reactor.poll(timeout, &mut events)?;
             self.pass_time();
@@ -120,19 +122,23 @@ impl Runner {
             Event::ClientOpened(client, _) => self.service.opened(client),
             Event::ClientClosed(client, _) => self.service.closed(client),
             Event::ClientFrame(client, body) => {
-                let mut calls = std::mem::take(&mut self.calls);
-                let taken = self.service.on_frame(client, body, &mut calls);
-                calls.drain(..).for_each(|(call, request)| self.on_call(call, request));
-                self.calls = calls;
+                let taken = self.service.on_frame(client, body);
+                self.take_calls(client);
                 if taken.is_err() {
                     self.service.closed(client);
                     self.reactor.close_client(client);
-                } else if self.service.pauses(client, self.is_crowded()) {
+                } else if self.service.pauses(client) {
                     self.reactor.pause_client(client);
                 }
             }
             // What is refused, and who is there, is counted by the reactor.
             _ => {}
+        }
+    }
+
+    fn take_calls(&mut self, client: ClientId) {
+        while let Some((call, request)) = self.service.next(client, self.is_crowded()) {
+            self.on_call(call, request);
         }
     }
 
@@ -193,6 +199,10 @@ impl Runner {
             self.core.turn(&mut self.out);
         }
         self.hand_out();
+        // Its requests are new work for the groups. Each round ends some, or hands in none.
+        if self.serve_waiting_clients() {
+            self.again = true;
+        }
     }
 
     fn hand_out(&mut self) {
@@ -234,11 +244,20 @@ impl Runner {
             self.service.closed(client);
             self.reactor.close_client(client);
         }
-        if !self.is_crowded() {
-            for client in self.service.resumes() {
+    }
+
+    /// Clients that had to wait get their turn, now that something has ended. Answers whether one did.
+    fn serve_waiting_clients(&mut self) -> bool {
+        let mut served = false;
+        for client in self.service.paused() {
+            let before = self.service.open_bytes();
+            self.take_calls(client);
+            served |= self.service.open_bytes() > before;
+            if self.service.resumes(client) {
                 self.reactor.resume_client(client);
             }
         }
+        served
     }
 
     fn status(&self) -> HostStatus {

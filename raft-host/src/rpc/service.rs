@@ -2,7 +2,7 @@
 //!
 //! Thread-free: frames in, frames out, and who is to be read no more for now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_transport::tcp::reactor::ClientId;
@@ -37,6 +37,9 @@ pub(crate) struct Call {
 
 #[derive(Debug, Default)]
 struct ClientState {
+    /// Requests that have been read and that no group has seen. Reading stops while there are any, so
+    /// they are no more than one turn of reading brings.
+    held: VecDeque<RequestRecord>,
     open_bytes: usize,
     /// Frames of responses, all but the last one full.
     frames: Vec<Vec<u8>>,
@@ -78,39 +81,49 @@ impl Service {
         self.paused.remove(&client);
     }
 
-    /// A frame came: adds its requests. Whoever sends what is none is to be closed; the requests
-    /// before it are good.
-    pub(crate) fn on_frame(
-        &mut self,
-        client: ClientId,
-        body: Bytes,
-        requests: &mut Vec<(Call, RequestRecord)>,
-    ) -> Result<(), BadFrame> {
+    /// A frame came. Whoever sends what is none is to be closed; the requests before it are good.
+    pub(crate) fn on_frame(&mut self, client: ClientId, body: Bytes) -> Result<(), BadFrame> {
         let Some(state) = self.clients.get_mut(&client) else { return Ok(()) };
         let mut records = codec::records(body)?;
         while let Some(request) = codec::next_request(&mut records)? {
-            let bytes = request.payload.len() + REQUEST_OVERHEAD_BYTES;
-            state.open_bytes += bytes;
-            self.open_bytes += bytes;
-            requests.push((Call { client, id: request.id, bytes }, request));
+            state.held.push_back(request);
         }
         Ok(())
     }
 
-    /// Whether to read no more from a client, because it has too much open, or everybody has.
-    pub(crate) fn pauses(&mut self, client: ClientId, crowded: bool) -> bool {
-        let Some(state) = self.clients.get(&client) else { return false };
-        let full = state.open_bytes > self.limits.open_bytes_max || crowded;
-        full && self.paused.insert(client)
+    /// The client's next request, unless it has too much open, or everybody has.
+    pub(crate) fn next(
+        &mut self,
+        client: ClientId,
+        crowded: bool,
+    ) -> Option<(Call, RequestRecord)> {
+        let state = self.clients.get_mut(&client)?;
+        if crowded || state.open_bytes > self.limits.open_bytes_max {
+            return None;
+        }
+        let request = state.held.pop_front()?;
+        let bytes = request.payload.len() + REQUEST_OVERHEAD_BYTES;
+        state.open_bytes += bytes;
+        self.open_bytes += bytes;
+        Some((Call { client, id: request.id, bytes }, request))
     }
 
-    /// Whom to read again, now that half of what is allowed is free.
-    pub(crate) fn resumes(&mut self) -> Vec<ClientId> {
-        let half = self.limits.open_bytes_max / 2;
-        let has_room = |client: &ClientId| self.clients[client].open_bytes <= half;
-        let resumed: Vec<ClientId> = self.paused.iter().copied().filter(has_room).collect();
-        resumed.iter().for_each(|client| _ = self.paused.remove(client));
-        resumed
+    /// Whether to read no more from a client now, because its requests wait here.
+    pub(crate) fn pauses(&mut self, client: ClientId) -> bool {
+        let waits = self.clients.get(&client).is_some_and(|state| !state.held.is_empty());
+        waits && self.paused.insert(client)
+    }
+
+    /// Those that are read no more.
+    pub(crate) fn paused(&self) -> Vec<ClientId> {
+        self.paused.iter().copied().collect()
+    }
+
+    /// Whether to read from a paused client again: half of what it may have open is free.
+    pub(crate) fn resumes(&mut self, client: ClientId) -> bool {
+        let Some(state) = self.clients.get(&client) else { return false };
+        let has_room = state.held.is_empty() && state.open_bytes <= self.limits.open_bytes_max / 2;
+        has_room && self.paused.remove(&client)
     }
 
     /// A request has ended.
@@ -161,6 +174,11 @@ impl Service {
     }
 
     /// Bytes of requests of all clients that wait for their end.
+    pub(crate) fn open_bytes(&self) -> usize {
+        self.open_bytes
+    }
+
+    /// The same, beside what is allowed.
     pub(crate) fn gauge(&self) -> Gauge {
         let bytes_max = self.limits.open_bytes_max * self.clients.len();
         Gauge { name: "calls", bytes: self.open_bytes as u64, bytes_max: bytes_max as u64 }
