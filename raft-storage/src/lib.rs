@@ -22,7 +22,15 @@
 //! ```
 
 pub mod disk;
+mod error;
 pub mod memory;
+mod single;
+mod snapshot;
+pub mod wal;
 
 pub use disk::{Disk, DiskFile, FileDisk, OpenMode};
+pub use error::WalError;
 pub use memory::MemoryStorage;
+pub use single::WalStorage;
+pub use snapshot::SnapshotReader;
+pub use wal::{Wal, WalOptions};

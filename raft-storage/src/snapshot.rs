@@ -1,0 +1,379 @@
+//! Snapshots as files, beside the log.
+//!
+//! A file is a header of 64 bytes, then blocks of at most 64 KiB, each with a CRC32C that covers the
+//! snapshot's name and the block's number as well. It is filled under a temporary name; sealing syncs
+//! it, renames it and syncs the directory. It counts only once a record in the log names it, and what
+//! no record names is removed when the log is opened.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::checksum::Crc;
+use raft_core::ready::LogReadError;
+use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
+use raft_core::types::{EntryId, GroupId};
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::WalError;
+
+const MAGIC: &[u8; 8] = b"RAFTSNAP";
+const VERSION: u32 = 1;
+const HEADER_BYTES: u64 = 64;
+/// Bytes of contents in a block.
+const BLOCK_BYTES: usize = 64 * 1024;
+const CRC_BYTES: usize = 4;
+
+/// The name of a snapshot's file.
+fn file_name(group: GroupId, last: EntryId) -> String {
+    format!("snapshot-{group:016x}-{:016x}-{:016x}", last.index, last.term)
+}
+
+fn staged_name(group: GroupId, last: EntryId) -> String {
+    format!("staged-{group:016x}-{:016x}-{:016x}", last.index, last.term)
+}
+
+/// The group and last entry in a file's name.
+fn parse_name(name: &str) -> Option<(GroupId, EntryId)> {
+    let mut numbers = name.strip_prefix("snapshot-")?.split('-').map(|digits| {
+        let whole = digits.len() == 16;
+        u64::from_str_radix(digits, 16).ok().filter(|_| whole)
+    });
+    let (group, index, term) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    numbers.next().is_none().then_some((group, EntryId::new(index, term)))
+}
+
+fn header(group: GroupId, last: EntryId) -> [u8; HEADER_BYTES as usize] {
+    let mut bytes = [0; HEADER_BYTES as usize];
+    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+    put(0, MAGIC);
+    put(8, &VERSION.to_le_bytes());
+    put(16, &group.to_le_bytes());
+    put(24, &last.index.to_le_bytes());
+    put(32, &last.term.to_le_bytes());
+    bytes
+}
+
+fn block_crc(group: GroupId, last: EntryId, number: u64, data: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    for part in [group, last.index, last.term, number] {
+        crc.update(&part.to_le_bytes());
+    }
+    crc.update(data);
+    crc.finish()
+}
+
+fn block_offset(number: u64) -> u64 {
+    HEADER_BYTES + number * (BLOCK_BYTES + CRC_BYTES) as u64
+}
+
+/// Bytes of the file of a snapshot of this size.
+fn file_bytes(size: u64) -> u64 {
+    HEADER_BYTES + size + size.div_ceil(BLOCK_BYTES as u64) * CRC_BYTES as u64
+}
+
+fn failed(what: impl Display) -> impl FnOnce(io::Error) -> SnapshotError {
+    move |error| SnapshotError::new(format_args!("can't {what}: {error}"))
+}
+
+/// The snapshots of all groups.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore<D: Disk> {
+    disk: Arc<D>,
+    staged: BTreeMap<(GroupId, EntryId), Staged<D::File>>,
+    /// Sizes of the sealed ones.
+    sealed: BTreeMap<(GroupId, EntryId), u64>,
+}
+
+/// A snapshot in the making.
+#[derive(Debug)]
+struct Staged<F> {
+    file: F,
+    /// Bytes taken so far.
+    size: u64,
+    /// The block that is not full yet.
+    block: Vec<u8>,
+    error: Option<SnapshotError>,
+}
+
+impl<D: Disk> SnapshotStore<D> {
+    /// Keeps the snapshots that the log names, and removes all others.
+    pub(crate) fn open(
+        disk: Arc<D>,
+        latest: impl Iterator<Item = (GroupId, Arc<SnapshotMeta>)>,
+    ) -> Result<Self, WalError> {
+        let mut sealed = BTreeMap::new();
+        for (group, meta) in latest.filter(|(_, meta)| meta.last != EntryId::ZERO) {
+            check_file(&*disk, group, &meta)?;
+            sealed.insert((group, meta.last), meta.size);
+        }
+        let names = disk.list().map_err(WalError::io("list", "the directory"))?;
+        let is_ours = |name: &&String| {
+            let named = parse_name(name);
+            name.starts_with("staged-") || named.is_some_and(|id| !sealed.contains_key(&id))
+        };
+        for name in names.iter().filter(is_ours) {
+            disk.remove(name).map_err(WalError::io("remove", name))?;
+        }
+        Ok(SnapshotStore { disk, staged: BTreeMap::new(), sealed })
+    }
+
+    /// Takes a chunk. An error shows when the snapshot is sealed.
+    pub(crate) fn stage(&mut self, group: GroupId, chunk: &SnapshotChunk) {
+        let key = (group, chunk.snapshot);
+        if chunk.offset == 0 {
+            self.staged.remove(&key);
+            if let Some(staged) = self.begin(group, chunk.snapshot) {
+                self.staged.insert(key, staged);
+            }
+        }
+        if let Some(staged) = self.staged.get_mut(&key)
+            && staged.error.is_none()
+            && let Err(error) = staged.take(group, chunk)
+        {
+            staged.error = Some(error);
+        }
+    }
+
+    fn begin(&self, group: GroupId, last: EntryId) -> Option<Staged<D::File>> {
+        let file = self.disk.open(&staged_name(group, last), OpenMode::Create).ok()?;
+        let error = file.write_at(&header(group, last), 0).map_err(failed("write")).err();
+        Some(Staged { file, size: 0, block: Vec::new(), error })
+    }
+
+    /// Makes a staged snapshot durable: first its contents, then its name.
+    pub(crate) fn seal(
+        &mut self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+    ) -> Result<(), SnapshotError> {
+        let (last, size) = (meta.last, meta.size);
+        let staged = self.staged.remove(&(group, last));
+        let mut staged = staged.ok_or_else(|| {
+            SnapshotError::new(format_args!("nothing was staged for snapshot {last}"))
+        })?;
+        if let Some(error) = staged.error {
+            return Err(error);
+        }
+        if staged.size != size {
+            let found = staged.size;
+            return Err(SnapshotError::new(format_args!(
+                "{found} bytes were staged for snapshot {last} of {size} bytes"
+            )));
+        }
+        staged.flush(group, last)?;
+        let (from, to) = (staged_name(group, last), file_name(group, last));
+        staged.file.sync_data().map_err(failed(format_args!("sync {from}")))?;
+        self.disk.rename(&from, &to).map_err(failed(format_args!("rename {from}")))?;
+        self.disk.sync_dir().map_err(failed(format_args!("sync the directory of {to}")))?;
+        self.sealed.insert((group, last), size);
+        Ok(())
+    }
+
+    /// Whether a record may name this snapshot.
+    pub(crate) fn holds(&self, group: GroupId, meta: &SnapshotMeta) -> bool {
+        meta.last == EntryId::ZERO || self.sealed.get(&(group, meta.last)) == Some(&meta.size)
+    }
+
+    /// A durable record names this snapshot: earlier ones may go. What can't be removed now is removed
+    /// when the log is opened again.
+    pub(crate) fn supersede(&mut self, group: GroupId, last: EntryId) {
+        let earlier = (group, EntryId::ZERO)..=(group, EntryId::new(u64::MAX, u64::MAX));
+        let is_earlier = |id: &EntryId| id.index < last.index;
+        let old: Vec<_> = self.sealed.range(earlier.clone()).map(|(key, _)| *key).collect();
+        for key in old.into_iter().filter(|(_, id)| is_earlier(id)) {
+            self.sealed.remove(&key);
+            let _ = self.disk.remove(&file_name(group, key.1));
+        }
+        let old: Vec<_> = self.staged.range(earlier).map(|(key, _)| *key).collect();
+        for key in old.into_iter().filter(|(_, id)| is_earlier(id)) {
+            self.staged.remove(&key);
+            let _ = self.disk.remove(&staged_name(group, key.1));
+        }
+    }
+
+    pub(crate) fn read_chunk(
+        &self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<SnapshotChunk, LogReadError> {
+        let mut contents = self.reader().contents(group, meta.last).map_err(io_error)?;
+        let start = offset.min(contents.size);
+        let length = (contents.size - start).min(bytes_max as u64) as usize;
+        contents.position = start;
+        let mut data = vec![0; length];
+        let mut filled = 0;
+        while filled < length {
+            match contents.read(&mut data[filled..]) {
+                Ok(0) => return Err(LogReadError::Io("the snapshot ends early".into())),
+                Ok(n) => filled += n,
+                Err(SnapshotError(what)) => return Err(LogReadError::Corrupt(what)),
+            }
+        }
+        Ok(SnapshotChunk::new(meta.last, offset, Bytes::from(data)))
+    }
+
+    pub(crate) fn reader(&self) -> SnapshotReader<D> {
+        SnapshotReader { disk: self.disk.clone() }
+    }
+}
+
+fn io_error(error: SnapshotError) -> LogReadError {
+    LogReadError::Io(error.0)
+}
+
+/// Whether the file that the log names is there, whole, and of this snapshot. Its contents are
+/// verified when they are read.
+fn check_file<D: Disk>(disk: &D, group: GroupId, meta: &SnapshotMeta) -> Result<(), WalError> {
+    let name = file_name(group, meta.last);
+    let file = disk.open(&name, OpenMode::Existing).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            let why = format!("the log of group {group} begins with snapshot {}", meta.last);
+            WalError::Missing { file: name.clone(), why }
+        }
+        _ => WalError::io("open", &name)(error),
+    })?;
+    let damaged = |offset, expected: String, found: String| {
+        Err(WalError::Damaged { file: name.clone(), offset, expected, found })
+    };
+    let (expected, found) =
+        (file_bytes(meta.size), file.len().map_err(WalError::io("ask for the length of", &name))?);
+    if expected != found {
+        return damaged(0, format!("a file of {expected} bytes"), format!("{found} bytes"));
+    }
+    let mut bytes = [0; HEADER_BYTES as usize];
+    file.read_at(&mut bytes, 0).map_err(WalError::io("read", &name))?;
+    if bytes != header(group, meta.last) {
+        let expected = format!("the header of snapshot {}", meta.last);
+        return damaged(0, expected, "something else".into());
+    }
+    Ok(())
+}
+
+impl<F: DiskFile> Staged<F> {
+    fn take(&mut self, group: GroupId, chunk: &SnapshotChunk) -> Result<(), SnapshotError> {
+        if chunk.offset != self.size {
+            let (found, expected) = (chunk.offset, self.size);
+            return Err(SnapshotError::new(format_args!(
+                "a chunk at {found} came where {expected} was next"
+            )));
+        }
+        let mut data = &chunk.data[..];
+        while !data.is_empty() {
+            let room = BLOCK_BYTES - self.block.len();
+            let (now, later) = data.split_at(room.min(data.len()));
+            self.block.extend_from_slice(now);
+            self.size += now.len() as u64;
+            data = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.flush(group, chunk.snapshot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the block in the making.
+    fn flush(&mut self, group: GroupId, last: EntryId) -> Result<(), SnapshotError> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let number = (self.size - self.block.len() as u64) / BLOCK_BYTES as u64;
+        let crc = block_crc(group, last, number, &self.block);
+        self.block.extend_from_slice(&crc.to_le_bytes());
+        self.file.write_at(&self.block, block_offset(number)).map_err(failed("write"))?;
+        self.block.clear();
+        Ok(())
+    }
+}
+
+/// Reads snapshots, on any thread.
+#[derive(Debug)]
+pub struct SnapshotReader<D: Disk> {
+    disk: Arc<D>,
+}
+
+impl<D: Disk> Clone for SnapshotReader<D> {
+    fn clone(&self) -> Self {
+        SnapshotReader { disk: self.disk.clone() }
+    }
+}
+
+impl<D: Disk> SnapshotReader<D> {
+    /// A reader of a snapshot's contents. It stays valid when a newer snapshot takes its place.
+    ///
+    /// # Errors
+    /// If there is no such snapshot, or its file can't be opened.
+    pub fn open(
+        &self,
+        group: GroupId,
+        last: EntryId,
+    ) -> Result<Box<dyn SnapshotSource + Send>, SnapshotError> {
+        Ok(Box::new(self.contents(group, last)?))
+    }
+
+    fn contents(&self, group: GroupId, last: EntryId) -> Result<Contents<D::File>, SnapshotError> {
+        let name = file_name(group, last);
+        let open = |what| failed(format!("{what} {name}"));
+        let file = self.disk.open(&name, OpenMode::Existing).map_err(open("open"))?;
+        let stored = file.len().map_err(open("ask for the length of"))?;
+        let body = stored.saturating_sub(HEADER_BYTES);
+        let size = body - body.div_ceil((BLOCK_BYTES + CRC_BYTES) as u64) * CRC_BYTES as u64;
+        Ok(Contents { file, name, group, last, size, position: 0, block: None })
+    }
+}
+
+/// The contents of an open snapshot file.
+struct Contents<F> {
+    file: F,
+    name: String,
+    group: GroupId,
+    last: EntryId,
+    size: u64,
+    position: u64,
+    /// The block that was read last, and its number.
+    block: Option<(u64, Vec<u8>)>,
+}
+
+impl<F: DiskFile> Contents<F> {
+    fn read_block(&mut self, number: u64) -> Result<(), SnapshotError> {
+        if self.block.as_ref().is_some_and(|(held, _)| *held == number) {
+            return Ok(());
+        }
+        let start = number * BLOCK_BYTES as u64;
+        let length = (self.size - start).min(BLOCK_BYTES as u64) as usize;
+        let mut bytes = vec![0; length + CRC_BYTES];
+        let offset = block_offset(number);
+        let read = self.file.read_at(&mut bytes, offset).map_err(failed("read the snapshot"))?;
+        let (data, crc) = bytes.split_at(length);
+        let expected = block_crc(self.group, self.last, number, data).to_le_bytes();
+        if read != bytes.len() || crc != expected {
+            let name = &self.name;
+            return Err(SnapshotError::new(format_args!(
+                "{name} is damaged at byte {offset}: expected checksum {expected:02x?}, found {crc:02x?}"
+            )));
+        }
+        bytes.truncate(length);
+        self.block = Some((number, bytes));
+        Ok(())
+    }
+}
+
+impl<F: DiskFile> SnapshotSource for Contents<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError> {
+        if self.position >= self.size || buffer.is_empty() {
+            return Ok(0);
+        }
+        let number = self.position / BLOCK_BYTES as u64;
+        self.read_block(number)?;
+        let (_, block) = self.block.as_ref().expect("it was just read");
+        let rest = &block[(self.position % BLOCK_BYTES as u64) as usize..];
+        let n = rest.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&rest[..n]);
+        self.position += n as u64;
+        Ok(n)
+    }
+}

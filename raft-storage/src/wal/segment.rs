@@ -1,0 +1,271 @@
+//! Segments: the files of a log, each of a fixed length and full of zeroes when it is begun.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use raft_core::checksum::crc32c;
+
+use super::batch::Place;
+use super::codec::{u32_at, u64_at};
+use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
+use crate::error::WalError;
+
+/// The version of segments, batches and records.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"RAFT-WAL";
+const CRC: usize = SECTOR_BYTES - 4;
+
+/// The next segment, being filled with zeroes ahead of its use.
+pub(crate) const SPARE: &str = "spare";
+/// The next segment, made at the last moment because no spare was ready.
+pub(crate) const NEXT: &str = "next";
+
+/// How much of the spare one step fills.
+const PREPARE_STEP_BYTES: u64 = 1 << 20;
+
+/// The name of a segment.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("wal-{number:016x}")
+}
+
+/// The number in a segment's name.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("wal-").filter(|digits| digits.len() == 16)?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// The first sector of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) number: u64,
+    /// Of the whole file.
+    pub(crate) length: u64,
+    /// Of the first batch.
+    pub(crate) first: Place,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SECTOR_BYTES] {
+        let mut sector = [0; SECTOR_BYTES];
+        let mut put = |at: usize, field: &[u8]| sector[at..at + field.len()].copy_from_slice(field);
+        put(0, MAGIC);
+        put(8, &FORMAT_VERSION.to_le_bytes());
+        put(12, &self.first.previous.to_le_bytes());
+        put(16, &self.first.epoch.to_le_bytes());
+        put(24, &self.number.to_le_bytes());
+        put(32, &self.first.sequence.to_le_bytes());
+        put(40, &self.length.to_le_bytes());
+        let crc = crc32c(&sector[..CRC]);
+        sector[CRC..].copy_from_slice(&crc.to_le_bytes());
+        sector
+    }
+
+    /// Reads and checks the header of the segment of this name, number and length.
+    pub(crate) fn decode(segment: &[u8], number: u64) -> Result<Self, WalError> {
+        let file = segment_name(number);
+        let damaged = |offset, expected: String, found: String| {
+            Err(WalError::Damaged { file: file.clone(), offset, expected, found })
+        };
+        let Some(sector) = segment.first_chunk::<SECTOR_BYTES>() else {
+            let found = format!("{} bytes", segment.len());
+            return damaged(0, "the header of a segment".into(), found);
+        };
+        if &sector[..8] != MAGIC {
+            return damaged(0, "the header of a segment".into(), "something else".into());
+        }
+        let (expected, found) = (u32_at(sector, CRC), crc32c(&sector[..CRC]));
+        if expected != found {
+            let expected = format!("a header with checksum {expected:08x}");
+            return damaged(0, expected, format!("{found:08x}"));
+        }
+        let version = u32_at(sector, 8);
+        if version != FORMAT_VERSION {
+            let supported = FORMAT_VERSION;
+            return Err(WalError::Version { file, found: version, supported });
+        }
+        let first = Place {
+            epoch: u64_at(sector, 16),
+            sequence: u64_at(sector, 32),
+            previous: u32_at(sector, 12),
+        };
+        let header =
+            SegmentHeader { number: u64_at(sector, 24), length: u64_at(sector, 40), first };
+        if header.number != number {
+            let found = format!("a copy of segment {}", header.number);
+            return damaged(24, format!("segment {number}"), found);
+        }
+        if header.length != segment.len() as u64 || header.length % SECTOR_BYTES as u64 != 0 {
+            let expected = format!("a file of {} bytes", header.length);
+            return damaged(0, expected, format!("{} bytes", segment.len()));
+        }
+        Ok(header)
+    }
+}
+
+/// A segment's file.
+#[derive(Debug)]
+pub(crate) struct Segment<F> {
+    pub(crate) file: F,
+    pub(crate) length: u64,
+}
+
+/// All segments of a log, and where its head is.
+#[derive(Debug)]
+pub(crate) struct Segments<D: Disk> {
+    disk: Arc<D>,
+    files: BTreeMap<u64, Segment<D::File>>,
+    /// Where the next batch begins in the last segment.
+    position: u64,
+    length: u64,
+    spare: Spare<D::File>,
+}
+
+/// The segment that is being prepared.
+#[derive(Debug)]
+enum Spare<F> {
+    None,
+    Filling {
+        file: F,
+        filled: u64,
+    },
+    Ready(F),
+    /// It could not be prepared. Not tried again before the next segment has begun.
+    Failed,
+}
+
+impl<D: Disk> Segments<D> {
+    pub(crate) fn new(disk: Arc<D>, length: u64) -> Self {
+        Segments { disk, files: BTreeMap::new(), position: 0, length, spare: Spare::None }
+    }
+
+    /// Takes over a segment that recovery has read, whose next free byte is at `position`.
+    pub(crate) fn adopt(&mut self, number: u64, segment: Segment<D::File>, position: u64) {
+        self.files.insert(number, segment);
+        self.position = position;
+    }
+
+    /// The number of the segment at the head; 0 before there is one.
+    pub(crate) fn active(&self) -> u64 {
+        self.files.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    pub(crate) fn oldest(&self) -> u64 {
+        self.files.first_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    pub(crate) fn bytes_len(&self) -> u64 {
+        self.files.values().map(|segment| segment.length).sum()
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether so many bytes fit into the segment at the head.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        let length = self.files.last_key_value().map_or(0, |(_, segment)| segment.length);
+        self.position + bytes <= length
+    }
+
+    /// Begins the next segment, for a batch of so many bytes that goes to this place. Durable on
+    /// return: its header, its length and its name.
+    pub(crate) fn begin_next(&mut self, first: Place, bytes: u64) -> Result<(), WalError> {
+        let number = self.active() + 1;
+        let length = self.length.max(SECTOR_BYTES as u64 + bytes);
+        let (name, file) = self.take_spare(length)?;
+        let header = SegmentHeader { number, length, first }.encode();
+        file.write_at(&header, 0).map_err(WalError::io("write to", name))?;
+        // First the contents, then the name: a segment under its name has a header.
+        file.sync_data().map_err(WalError::io("sync", name))?;
+        let to = segment_name(number);
+        self.disk.rename(name, &to).map_err(WalError::io("rename a file to", &to))?;
+        self.disk.sync_dir().map_err(WalError::io("sync the directory of", &to))?;
+        self.adopt(number, Segment { file, length }, SECTOR_BYTES as u64);
+        Ok(())
+    }
+
+    fn take_spare(&mut self, length: u64) -> Result<(&'static str, D::File), WalError> {
+        if length == self.length
+            && let Spare::Ready(_) = self.spare
+            && let Spare::Ready(file) = std::mem::replace(&mut self.spare, Spare::None)
+        {
+            return Ok((SPARE, file));
+        }
+        if let Spare::Failed = self.spare {
+            self.spare = Spare::None;
+        }
+        let file = self.disk.open(NEXT, OpenMode::Create).map_err(WalError::io("create", NEXT))?;
+        // Bytes that were never written read as zero as well; they only cost more to flush.
+        file.set_len(length).map_err(WalError::io("lengthen", NEXT))?;
+        Ok((NEXT, file))
+    }
+
+    /// One step towards the next segment; whether there is more to do. A failure is no fault of the
+    /// log's: the next segment is then made when it is needed.
+    pub(crate) fn prepare_next(&mut self) -> bool {
+        let spare = std::mem::replace(&mut self.spare, Spare::Failed);
+        match self.prepare(spare) {
+            Ok(spare) => self.spare = spare,
+            Err(_) => {
+                let _ = self.disk.remove(SPARE);
+            }
+        }
+        matches!(self.spare, Spare::Filling { .. })
+    }
+
+    fn prepare(&self, spare: Spare<D::File>) -> io::Result<Spare<D::File>> {
+        let (file, filled) = match spare {
+            Spare::None => (self.disk.open(SPARE, OpenMode::Create)?, 0),
+            Spare::Filling { file, filled } => (file, filled),
+            Spare::Ready(_) | Spare::Failed => return Ok(spare),
+        };
+        let step = (self.length - filled).min(PREPARE_STEP_BYTES);
+        file.write_at(&vec![0; step as usize], filled)?;
+        // Flushed piece by piece, so that no flush of the log waits long behind it.
+        file.sync_data()?;
+        let filled = filled + step;
+        Ok(if filled < self.length { Spare::Filling { file, filled } } else { Spare::Ready(file) })
+    }
+
+    /// Writes a batch at the head.
+    pub(crate) fn append(&mut self, batch: &[u8]) -> Result<(), WalError> {
+        assert!(self.fits(batch.len() as u64), "the caller makes room first");
+        let (number, segment) = self.files.last_key_value().expect("a log has a segment");
+        let position = self.position;
+        segment
+            .file
+            .write_at(batch, position)
+            .map_err(WalError::io("write to", segment_name(*number)))?;
+        self.position += batch.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), WalError> {
+        let (number, segment) = self.files.last_key_value().expect("a log has a segment");
+        segment.file.sync_data().map_err(WalError::io("sync", segment_name(*number)))
+    }
+
+    /// Removes the segments before this one, which a durable batch has declared superfluous. What
+    /// can't be removed, or comes back after a crash, is removed when the log is opened again.
+    pub(crate) fn drop_before(&mut self, oldest: u64) {
+        while self.oldest() < oldest && self.count() > 1 {
+            let (number, _) = self.files.pop_first().expect("there are two at least");
+            let _ = self.disk.remove(&segment_name(number));
+        }
+    }
+
+    /// Reads bytes of a segment.
+    pub(crate) fn read(&self, number: u64, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let segment = self.files.get(&number).ok_or(io::ErrorKind::NotFound)?;
+        match segment.file.read_at(buffer, offset)? {
+            n if n == buffer.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
