@@ -1,1 +1,3 @@
 //! Simulated surroundings for [`raft_core`], deterministic by seed.
+
+pub mod disk;
