@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kv::{Client, Error, Server};
+use raft_host::HostError;
 
 use args::{Arguments, Change, Command, Delete, Get, Serve, Target};
 
@@ -59,7 +60,10 @@ fn run(serve: &Serve) -> Result<(), Failure> {
         return Err(Failure { text, status: 2 });
     };
     let server = Server::new(cluster, *id).insecure(*insecure).log_bytes_max(*log_bytes_max);
-    let host = server.start(data).map_err(Failure::not_done)?;
+    let host = server.start(data).map_err(|error| match error {
+        HostError::NotLoopback { .. } => Failure::not_done(format!("{error}: --insecure")),
+        _ => Failure::not_done(error),
+    })?;
     eprintln!(
         "kv: member {id} of {}; for members {}, for clients {}, data in {}",
         cluster.len(),
