@@ -17,6 +17,33 @@ pub fn machine() -> String {
     format!("{cpu}, {cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
+/// A directory on the disk that `TMPDIR` names, removed when it is dropped.
+pub struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    /// A new, empty one.
+    ///
+    /// # Panics
+    /// If it can't be created.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("raft-bench-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        Scratch(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Three nodes that hear each other at once, with disks that are done at once: what is left is the
 /// protocol.
 pub struct Trio {

@@ -69,12 +69,12 @@ pub enum OpenMode {
 }
 
 /// A file of a [`Disk`].
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: Send + Sync + 'static {
     /// Bytes in the file.
     ///
     /// # Errors
     /// The operating system's.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
     fn len(&self) -> io::Result<u64>;
 
     /// Fills the buffer; less than that only at the end of the file.

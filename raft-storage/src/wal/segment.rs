@@ -96,7 +96,9 @@ impl SegmentHeader {
             let found = format!("a copy of segment {}", header.number);
             return damaged(24, format!("segment {number}"), found);
         }
-        if header.length != segment.len() as u64 || header.length % SECTOR_BYTES as u64 != 0 {
+        if header.length != segment.len() as u64
+            || !header.length.is_multiple_of(SECTOR_BYTES as u64)
+        {
             let expected = format!("a file of {} bytes", header.length);
             return damaged(0, expected, format!("{} bytes", segment.len()));
         }
