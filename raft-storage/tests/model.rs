@@ -243,11 +243,11 @@ impl Pair {
         self.batch();
         self.wal = None;
         self.wal = Some(self.directory.open());
-        for slot in 0..GROUPS.len() {
+        for (slot, group) in GROUPS.into_iter().enumerate() {
             let memory = std::mem::replace(&mut self.memory[slot], MemoryStorage::new(identity(0)));
             let (memory, mut expected) = memory.restart();
             self.memory[slot] = memory;
-            let found = self.wal().open_group(identity(GROUPS[slot])).expect("it is there");
+            let found = self.wal().open_group(identity(group)).expect("it is there");
             // How the log is cut into views, and how many of them are in memory, is each one's own.
             let tail =
                 |recovered: &Recovered| -> Views { recovered.tail.iter().cloned().collect() };
