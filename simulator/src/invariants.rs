@@ -1,0 +1,379 @@
+//! What must hold in a cluster after every step: the global part of Raft's Figure 3, and that every
+//! claim that leaves a node is true on its disk. The ghosts know everything and survive crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use raft_core::message::{AppendResult, Body, Message};
+use raft_core::ready::ReadTicket;
+use raft_core::ticket::{End, Ticket};
+use raft_core::types::{EntryId, LogIndex, NodeId, Term};
+
+use crate::ledger::News;
+use crate::storage::{Image, Written};
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: Rule,
+    /// How.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
+/// The rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// A term has one leader.
+    OneLeader,
+    /// A node votes once in a term.
+    OneVote,
+    /// A claim that leaves a node is true in its durable image.
+    ClaimIsDurable,
+    /// An entry has one command and one predecessor, wherever it is.
+    LogMatching,
+    /// A place in the log is committed once, and a majority holds it durably then.
+    Committed,
+    /// Every new leader holds everything that is committed.
+    LeaderCompleteness,
+    /// Every node applies the same command at an index, each of them once and in order.
+    StateMachineSafety,
+    /// Terms don't fall, not even over restarts.
+    Monotonic,
+    /// A proposal or read ends exactly once, and truly.
+    Ticket,
+    /// A read sees everything that was acknowledged before it was asked.
+    Linearizable,
+    /// A store opens, and is told nothing impossible.
+    Storage,
+    /// No node panics, and none refuses what an honest member says.
+    NoBug,
+    /// A healed cluster makes progress.
+    Progress,
+}
+
+/// What is known about a cluster by looking at all of it at once.
+#[derive(Debug, Default)]
+pub struct Ghost {
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(Term, NodeId), NodeId>,
+    claimed_term: BTreeMap<NodeId, Term>,
+    entries: BTreeMap<EntryId, (Term, u64)>,
+    committed: BTreeMap<LogIndex, Term>,
+    applied: BTreeMap<LogIndex, (Term, u64, u64)>,
+    /// Commands that surely are not and never will be applied, by hash.
+    dead: BTreeSet<u64>,
+    applied_hashes: BTreeSet<u64>,
+    acknowledged: BTreeMap<LogIndex, u64>,
+    /// The newest index whose effect some client has seen.
+    seen: LogIndex,
+    /// The first violation.
+    violation: Option<Violation>,
+}
+
+/// What a client waits for, in one life of a node.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// Proposals and the hashes of their commands.
+    pub proposals: BTreeMap<Ticket, u64>,
+    /// Reads and what had been seen when they were asked.
+    pub reads: BTreeMap<ReadTicket, LogIndex>,
+}
+
+impl Ghost {
+    /// The first rule that was broken.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// A rule was broken. The first one counts; what follows is its consequence, perhaps.
+    pub fn broke(&mut self, rule: Rule, what: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { rule, what });
+        }
+    }
+
+    fn check(&mut self, holds: bool, rule: Rule, what: impl FnOnce() -> String) {
+        if !holds {
+            self.broke(rule, what());
+        }
+    }
+
+    /// How many commands were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    /// Index and hash of every acknowledged command.
+    pub fn acknowledgements(&self) -> impl Iterator<Item = (LogIndex, u64)> {
+        self.acknowledged.iter().map(|(index, hash)| (*index, *hash))
+    }
+
+    /// The last committed entry.
+    pub fn last_committed(&self) -> Option<EntryId> {
+        self.committed.last_key_value().map(|(index, term)| EntryId::new(*index, *term))
+    }
+
+    /// The leader of a term, if it has shown itself.
+    pub fn leader_of(&self, term: Term) -> Option<NodeId> {
+        self.leaders.get(&term).copied()
+    }
+
+    /// How many terms have had a leader.
+    pub fn leaderships(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// The newest index whose effect some client has seen.
+    pub fn seen(&self) -> LogIndex {
+        self.seen
+    }
+
+    /// A node leads. `holds` says whether its log, or its snapshot, has an entry.
+    pub fn leads(&mut self, node: NodeId, term: Term, holds: impl Fn(EntryId) -> bool) {
+        match self.leaders.get(&term) {
+            Some(leader) if *leader == node => {}
+            Some(leader) => {
+                let what = format!("nodes {leader} and {node} both lead term {term}");
+                self.broke(Rule::OneLeader, what);
+            }
+            None => {
+                self.leaders.insert(term, node);
+                let lacking = self.committed.iter().find(|&(index, committed_in)| {
+                    let id = EntryId::new(*index, *committed_in);
+                    // An entry may be committed by a later leader before this one has noticed.
+                    *committed_in < term && !holds(id)
+                });
+                if let Some((index, committed_in)) = lacking {
+                    let id = EntryId::new(*index, *committed_in);
+                    let what = format!("node {node} leads term {term} without {id}");
+                    self.broke(Rule::LeaderCompleteness, what);
+                }
+            }
+        }
+    }
+
+    /// A message leaves its node, whose disk holds `durable`. `leader_holds` says what the leader of
+    /// the message's term has at an index, where that is known.
+    pub fn leaves(
+        &mut self,
+        message: &Message,
+        durable: &Image,
+        leader_holds: impl Fn(LogIndex) -> Option<EntryId>,
+    ) {
+        let (node, term, to) = (message.from.node, message.term, message.to);
+        let hard_state = durable.hard_state();
+        let claims_term = matches!(
+            message.body,
+            Body::RequestVote(_)
+                | Body::RequestVoteReply(_)
+                | Body::AppendEntries(_)
+                | Body::AppendEntriesReply(_)
+                | Body::InstallSnapshot(_)
+        );
+        if claims_term {
+            let claimed = self.claimed_term.entry(node).or_default();
+            *claimed = term.max(*claimed);
+            self.check(hard_state.term >= term, Rule::ClaimIsDurable, || {
+                format!("{message:?} left, but the durable term is {}", hard_state.term)
+            });
+        }
+        match &message.body {
+            Body::RequestVote(request) => {
+                self.votes_for(node, node, message, durable);
+                // It may hold more by now, as the follower of somebody else who won the term.
+                self.check(durable.last() >= request.last_log, Rule::ClaimIsDurable, || {
+                    format!("{message:?} left, but the durable log ends at {}", durable.last())
+                });
+            }
+            Body::RequestVoteReply(reply) if reply.vote_granted => {
+                self.votes_for(node, to, message, durable);
+            }
+            Body::AppendEntries(_) | Body::InstallSnapshot(_) => {
+                let leader = self.leaders.get(&term).copied();
+                self.check(leader == Some(node), Rule::OneLeader, || {
+                    format!("node {node} sends as leader of term {term}, which {leader:?} leads")
+                });
+            }
+            Body::AppendEntriesReply(reply) => {
+                if let AppendResult::Matched { match_index } = reply.result {
+                    let wanted = leader_holds(match_index);
+                    self.matched(message, match_index, wanted, durable);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn votes_for(&mut self, node: NodeId, candidate: NodeId, message: &Message, durable: &Image) {
+        let term = message.term;
+        let before = *self.votes.entry((term, node)).or_insert(candidate);
+        self.check(before == candidate, Rule::OneVote, || {
+            format!("node {node} votes for {candidate} in term {term}, after {before}")
+        });
+        let hard_state = durable.hard_state();
+        let is_true = hard_state.term == term && hard_state.voted_for == Some(candidate);
+        self.check(is_true, Rule::ClaimIsDurable, || {
+            format!("{message:?} left, but durable is {hard_state:?}")
+        });
+    }
+
+    fn matched(
+        &mut self,
+        message: &Message,
+        match_index: LogIndex,
+        wanted: Option<EntryId>,
+        durable: &Image,
+    ) {
+        let last = durable.last().index;
+        self.check(match_index <= last, Rule::ClaimIsDurable, || {
+            format!("{message:?} left, but the durable log ends at {last}")
+        });
+        self.check(durable.has_snapshot_contents(), Rule::ClaimIsDurable, || {
+            format!("{message:?} left, but the snapshot has no durable contents")
+        });
+        let found = durable.term_at(match_index).map(|term| EntryId::new(match_index, term));
+        if let (Some(wanted), Some(found)) = (wanted, found) {
+            self.check(wanted == found, Rule::ClaimIsDurable, || {
+                format!("{message:?} left, but {found} is durable, and {wanted} the leader's")
+            });
+        }
+    }
+
+    /// A node wrote entries.
+    pub fn wrote(&mut self, node: NodeId, written: &[Written]) {
+        for Written { id, prev_term, hash } in written {
+            let known = *self.entries.entry(*id).or_insert((*prev_term, *hash));
+            self.check(known == (*prev_term, *hash), Rule::LogMatching, || {
+                format!("entry {id} of node {node} is not the one that others have")
+            });
+        }
+    }
+
+    /// A node's commit index is at this entry. `holding` counts the disks that hold it.
+    pub fn commits(&mut self, node: NodeId, id: EntryId, quorum: usize, holding: usize) {
+        match self.committed.get(&id.index) {
+            Some(term) => {
+                let term = *term;
+                self.check(term == id.term, Rule::Committed, || {
+                    format!("node {node} commits {id}, but {}@{term} is committed there", id.index)
+                });
+            }
+            None => {
+                self.committed.insert(id.index, id.term);
+                self.check(holding >= quorum, Rule::Committed, || {
+                    format!("node {node} commits {id}, which {holding} of {quorum} disks hold")
+                });
+            }
+        }
+    }
+
+    /// Whether somebody has committed this index.
+    pub fn is_committed(&self, index: LogIndex) -> bool {
+        self.committed.contains_key(&index)
+    }
+
+    /// A node's state machine moved on, from `last` to the index that this answers.
+    pub fn applied(&mut self, node: NodeId, last: LogIndex, news: &News) -> LogIndex {
+        match *news {
+            News::Applied(id, hash, state) => {
+                self.check(id.index > last, Rule::StateMachineSafety, || {
+                    format!("node {node} applies {id} after {last}")
+                });
+                let committed = self.committed.get(&id.index).copied();
+                self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
+                    format!("node {node} applies {id}, where {committed:?} is committed")
+                });
+                let known = *self.applied.entry(id.index).or_insert((id.term, hash, state));
+                self.check(known == (id.term, hash, state), Rule::StateMachineSafety, || {
+                    format!("node {node} applies another {id}, or in another state")
+                });
+                self.check(!self.dead.contains(&hash), Rule::Ticket, || {
+                    format!("node {node} applies {id}, which was surely not to be applied")
+                });
+                self.applied_hashes.insert(hash);
+                id.index
+            }
+            News::Restored(index, state) => {
+                let known = self.applied.get(&index).map(|(_, _, state)| *state);
+                let fits = if index == 0 { state == 0 } else { known == Some(state) };
+                self.check(fits, Rule::StateMachineSafety, || {
+                    format!("node {node} restores a state at {index} that never was")
+                });
+                index
+            }
+        }
+    }
+
+    /// A command was refused at once, or superseded.
+    pub fn surely_not_applied(&mut self, hash: u64) {
+        self.dead.insert(hash);
+        let applied = self.applied_hashes.contains(&hash);
+        self.check(!applied, Rule::Ticket, || {
+            "a command was applied and then called superseded".into()
+        });
+    }
+
+    /// A proposal was acknowledged.
+    pub fn proposal_applied(&mut self, open: &mut Open, ticket: Ticket) {
+        let Some(hash) = open.proposals.remove(&ticket) else {
+            return self.broke(Rule::Ticket, format!("{ticket} ends, but is not open"));
+        };
+        let applied = self.applied.get(&ticket.index).copied();
+        let fits = applied.is_some_and(|(term, found, _)| (term, found) == (ticket.term, hash));
+        self.check(fits, Rule::Ticket, || {
+            format!("{ticket} is acknowledged, but {applied:?} is applied there")
+        });
+        self.acknowledged.insert(ticket.index, hash);
+        self.seen = self.seen.max(ticket.index);
+    }
+
+    /// A proposal ended otherwise.
+    pub fn proposal_ended(&mut self, open: &mut Open, ticket: Ticket, end: End) {
+        let Some(hash) = open.proposals.remove(&ticket) else {
+            return self.broke(Rule::Ticket, format!("{ticket} ends with {end:?}, but is not open"));
+        };
+        match end {
+            End::Superseded => self.surely_not_applied(hash),
+            End::Committed => self.broke(Rule::Ticket, format!("{ticket} ends as only committed")),
+            End::Unknown(_) => {}
+        }
+    }
+
+    /// A read was answered with the index of the last command that it saw.
+    pub fn read_answered(&mut self, open: &mut Open, read: ReadTicket, index: LogIndex) {
+        let Some(seen) = open.reads.remove(&read) else {
+            return self.broke(Rule::Ticket, format!("{read:?} ends, but is not open"));
+        };
+        self.check(index >= seen, Rule::Linearizable, || {
+            format!("{read:?} saw the state at {index}, asked when {seen} had been seen")
+        });
+        self.seen = self.seen.max(index);
+    }
+
+    /// A read was not answered.
+    pub fn read_rejected(&mut self, open: &mut Open, read: ReadTicket) {
+        let was_open = open.reads.remove(&read).is_some();
+        self.check(was_open, Rule::Ticket, || format!("{read:?} is rejected, but is not open"));
+    }
+
+    /// A node starts again with this term on its disk.
+    pub fn restarts(&mut self, node: NodeId, term: Term) {
+        let claimed = self.claimed_term.get(&node).copied().unwrap_or(0);
+        self.check(term >= claimed, Rule::Monotonic, || {
+            format!("node {node} starts in term {term}, but has spoken in {claimed}")
+        });
+    }
+
+    /// A node's disk was replaced by an empty one: its terms begin anew.
+    pub fn wiped(&mut self, node: NodeId) {
+        self.claimed_term.remove(&node);
+    }
+}

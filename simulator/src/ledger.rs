@@ -1,0 +1,110 @@
+//! The state machine of simulated clusters: a list of commands, and a hash over it.
+
+use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
+use raft_core::state_machine::{Batch, Replies, StateMachine};
+use raft_core::types::{EntryId, LogIndex};
+
+/// Remembers every command, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    commands: Vec<(LogIndex, Vec<u8>)>,
+    hash: u64,
+    /// What happened since the simulator last looked.
+    news: Vec<News>,
+}
+
+/// Something that happened to a [`Ledger`].
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A command was applied: its id and hash, and the state's hash after it.
+    Applied(EntryId, u64, u64),
+    /// A snapshot took the state's place: the last command's index in it, and its hash.
+    Restored(LogIndex, u64),
+}
+
+impl Ledger {
+    /// The commands, in order.
+    pub fn commands(&self) -> impl Iterator<Item = (LogIndex, &[u8])> {
+        self.commands.iter().map(|(index, data)| (*index, data.as_slice()))
+    }
+
+    /// Index of the last command; 0 if there is none.
+    pub fn last(&self) -> LogIndex {
+        self.commands.last().map_or(0, |(index, _)| *index)
+    }
+
+    /// Hash over all commands and their indexes.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What happened since this was last called. `Replica` shows its machine by shared reference
+    /// alone, so the reader remembers how far it has read.
+    pub fn news(&self, from: usize) -> &[News] {
+        &self.news[from..]
+    }
+
+    fn push(&mut self, index: LogIndex, data: &[u8]) {
+        self.hash = mix(mix(self.hash, index), hash_of(data));
+        self.commands.push((index, data.to_vec()));
+    }
+}
+
+/// A hash of bytes (FNV-1a).
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Takes a number into a hash.
+pub fn mix(hash: u64, number: u64) -> u64 {
+    (hash ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+impl StateMachine for Ledger {
+    fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
+        for entry in batch {
+            self.push(entry.id.index, entry.data);
+            self.news.push(News::Applied(entry.id, hash_of(entry.data), self.hash));
+            replies.push(entry.id.index, entry.id.index.to_le_bytes().to_vec());
+        }
+    }
+
+    /// Answers the index of the last command.
+    fn query(&self, _request: &[u8]) -> Vec<u8> {
+        self.last().to_le_bytes().to_vec()
+    }
+
+    fn capture(&self) -> Box<dyn Capture> {
+        let mut bytes = Vec::new();
+        for (index, data) in &self.commands {
+            bytes.extend(index.to_le_bytes());
+            bytes.extend((data.len() as u32).to_le_bytes());
+            bytes.extend(data);
+        }
+        Box::new(bytes)
+    }
+
+    fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
+        let bytes = source.read_all(1 << 30)?;
+        let mut restored = Ledger::default();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (index, after) = rest.split_first_chunk().ok_or(cut_short())?;
+            let (length, after) = after.split_first_chunk().ok_or(cut_short())?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let data = after.get(..length).ok_or(cut_short())?;
+            restored.push(u64::from_le_bytes(*index), data);
+            rest = &after[length..];
+        }
+        self.commands = restored.commands;
+        self.hash = restored.hash;
+        self.news.push(News::Restored(self.last(), self.hash));
+        Ok(())
+    }
+}
+
+fn cut_short() -> SnapshotError {
+    SnapshotError::new("the snapshot is cut short")
+}
