@@ -353,7 +353,10 @@ fn send_append(common: &mut Common, progress: &mut Progress, round: u64, entries
     let request = progress.number_request();
     let bytes = entries.bytes_len();
     match &mut progress.state {
-        State::Probe { waiting } => *waiting = Some(Probe { request, last }),
+        State::Probe { waiting } => {
+            let since = waiting.map_or(request, |probe| probe.since);
+            *waiting = Some(Probe { request, since, last });
+        }
         State::Replicate(inflight) => {
             inflight.push(request, last, bytes);
             progress.next_index = last + 1;
@@ -371,7 +374,8 @@ fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64) {
     let prev_log_index = match &mut progress.state {
         State::Probe { waiting } => {
             let last = progress.next_index - 1;
-            *waiting = Some(Probe { request, last });
+            let since = waiting.map_or(request, |probe| probe.since);
+            *waiting = Some(Probe { request, since, last });
             last
         }
         State::Replicate(_) => progress.match_index,

@@ -56,6 +56,9 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     pub(crate) request: u64,
+    /// The first request that named the same place: an answer to it says as much, and where replies
+    /// take longer than a heartbeat interval it is the only one that ever comes in time.
+    pub(crate) since: u64,
     /// The last index that it carried or named.
     pub(crate) last: LogIndex,
 }
@@ -218,7 +221,7 @@ impl Progress {
             return;
         }
         match &self.state {
-            State::Probe { waiting: Some(probe) } if probe.request == request => {
+            State::Probe { waiting: Some(probe) } if request >= probe.since => {
                 self.probe_from(shared + 1);
             }
             // An append that was lost leaves a gap before the next one.
