@@ -79,10 +79,13 @@ impl Leader {
             self.room = uncommitted_room.min(common.undurable_room());
             self.room_is_new = true;
         }
+        // What earlier leaders left uncommitted can only commit along with an entry of this term
+        // (Raft §5.4.2), so the first one is always let in.
         let is_alone = common.log.last_index() == common.commit_index;
+        let is_first = common.log.last_index() < self.term_start;
         match self.room.checked_sub(needed) {
             Some(room) => Ok(room),
-            None if is_alone => Ok(0),
+            None if is_alone || is_first => Ok(0),
             None => Err(NotAppended::Busy),
         }
     }
