@@ -105,7 +105,7 @@ impl Leader {
         for progress in &mut self.progress {
             send_what_may_go(common, progress, self.reads.round());
             if progress.sent_round < self.reads.round() {
-                send_heartbeat(common, progress, self.reads.round());
+                send_heartbeat(common, progress, self.reads.round(), false);
             }
         }
         self.end_round(common);
@@ -137,7 +137,7 @@ impl Leader {
                 progress.retry();
             }
             if is_heartbeat || owes_commit(common, progress) {
-                send_heartbeat(common, progress, self.reads.round());
+                send_heartbeat(common, progress, self.reads.round(), is_heartbeat);
             }
         }
         Next::Stay
@@ -371,8 +371,8 @@ fn send_append(common: &mut Common, progress: &mut Progress, round: u64, entries
 }
 
 /// An append without entries: says that the leader is there, carries commit and read round, and finds
-/// out whether an append was lost.
-fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64) {
+/// out whether an append was lost or, if `is_regular`, its reply.
+fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64, is_regular: bool) {
     let request = progress.number_request();
     let prev_log_index = match &mut progress.state {
         State::Probe { waiting } => {
@@ -381,7 +381,10 @@ fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64) {
             *waiting = Some(Probe { request, since, last });
             last
         }
-        State::Replicate(_) => progress.match_index,
+        State::Replicate(inflight) => {
+            let overdue = if is_regular { inflight.overdue(request) } else { None };
+            overdue.unwrap_or(progress.match_index)
+        }
         State::Snapshot(sending) => sending.meta.last.index,
     };
     // What is compacted can't be named any more; the place before the log always matches.

@@ -78,6 +78,10 @@ pub(crate) struct Sending {
 pub(crate) struct Inflight {
     sent: VecDeque<Sent>,
     bytes: usize,
+    /// Requests before this one are overdue at the next heartbeat.
+    overdue_before: u64,
+    /// The heartbeat that last asked what became of the oldest append.
+    asked: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +102,22 @@ impl Inflight {
         self.sent.is_empty()
             || (self.sent.len() < config.inflight_appends_max
                 && self.bytes < config.inflight_bytes_max)
+    }
+
+    /// At a heartbeat: the last index of the oldest append, if it was sent before the heartbeat before
+    /// and is not answered. Its reply may be lost, so this heartbeat is to name that index; but not
+    /// every one is, because where the follower's disk is slow the answer waits for that as well.
+    pub(crate) fn overdue(&mut self, request: u64) -> Option<LogIndex> {
+        let oldest = self.sent.front()?;
+        let is_overdue = oldest.request < self.overdue_before && self.asked.is_none();
+        self.asked = is_overdue.then_some(request);
+        self.overdue_before = request;
+        is_overdue.then_some(oldest.last)
+    }
+
+    /// Whether an answer to this request says what became of the appends under way.
+    fn has_asked(&self, request: u64) -> bool {
+        self.asked == Some(request) || self.sent.iter().any(|sent| sent.request == request)
     }
 
     /// How many appends are under way.
@@ -225,9 +245,7 @@ impl Progress {
                 self.probe_from(shared + 1);
             }
             // An append that was lost leaves a gap before the next one.
-            State::Replicate(inflight)
-                if inflight.sent.iter().any(|sent| sent.request == request) =>
-            {
+            State::Replicate(inflight) if inflight.has_asked(request) => {
                 self.probe_from(shared + 1);
             }
             // Late or reordered.

@@ -27,6 +27,12 @@ use crate::storage::{Disk, DiskFaults, ForgetfulStorage, Fuse};
 /// A tick, in microseconds.
 pub const TICK: u64 = 10_000;
 
+/// More than this under way at once is a storm.
+const UNDER_WAY_MAX: usize = 50_000;
+
+/// A node that is turned so often and still not quiet never will be.
+const TURNS_MAX: usize = 100_000;
+
 const CLUSTER: u64 = 0x5eed;
 const GROUP: u64 = 1;
 
@@ -310,6 +316,9 @@ impl Cluster {
             && self.ghost.violation().is_none()
         {
             let ((at, _), due) = entry.remove_entry();
+            if self.due.len() > UNDER_WAY_MAX {
+                self.broke(Rule::NoBug, "a storm of messages");
+            }
             self.now = at;
             self.handle(due);
         }
@@ -640,6 +649,7 @@ impl Cluster {
     /// Turns a node until it is quiet, and checks each turn.
     fn settle(&mut self, node: NodeId) {
         let mut again = true;
+        let mut turns = 0;
         while again && self.ghost.violation().is_none() {
             let server = self.servers.get_mut(&node).expect("a member");
             let Some(process) = &mut server.process else { return };
@@ -658,6 +668,10 @@ impl Cluster {
                     return self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}"));
                 }
                 Err(panic) => return self.panicked(node, panic.as_ref()),
+            }
+            turns += 1;
+            if turns > TURNS_MAX {
+                return self.broke(Rule::NoBug, format!("node {node} is never quiet"));
             }
             self.look(node);
             if self.servers[&node].process.as_ref().is_some_and(|p| p.fuse.is_blown()) {
