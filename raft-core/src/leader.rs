@@ -272,6 +272,11 @@ impl Leader {
                     LogReadData::Chunk(chunk) => send_chunk(common, progress, chunk),
                 }
             }
+            // A newer snapshot may have taken this one's place in the store whose record is still on
+            // its way: asking again at once would only go round in a circle.
+            Err(LogReadError::Compacted) if progress.is_sending(common.snapshot.as_deref()) => {
+                progress.read_error = Some(LogReadError::Compacted.to_string());
+            }
             Err(LogReadError::Compacted) => begin_snapshot(common, progress),
             // A damaged store has fenced the node before it came here.
             Err(error) => progress.read_error = Some(error.to_string()),

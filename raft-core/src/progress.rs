@@ -192,6 +192,14 @@ impl Progress {
         self.log_read = None;
     }
 
+    /// Whether it is this snapshot that the follower gets.
+    pub(crate) fn is_sending(&self, snapshot: Option<&SnapshotMeta>) -> bool {
+        match &self.state {
+            State::Snapshot(sending) => snapshot == Some(&*sending.meta),
+            State::Probe { .. } | State::Replicate(_) => false,
+        }
+    }
+
     /// A reply says that the follower's log matches up to `match_index` and ends at `last_received`,
     /// durable or not. Answers whether `match_index` grew.
     pub(crate) fn on_matched(

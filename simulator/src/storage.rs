@@ -518,6 +518,11 @@ impl Fuse {
         self.0.set(Some(effects));
     }
 
+    /// Does not blow after all.
+    pub fn douse(&self) {
+        self.0.set(None);
+    }
+
     /// Whether the process is dead.
     pub fn is_blown(&self) -> bool {
         self.0.get() == Some(0)

@@ -354,6 +354,7 @@ impl Run {
         let delay = plan.network.delay;
         cluster.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
         cluster.network.heal();
+        cluster.calm_down();
         for node in cluster.nodes() {
             let mut disk = cluster.disk(node).borrow_mut();
             disk.faults.read_error_permille = 0;
