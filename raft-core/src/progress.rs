@@ -219,7 +219,7 @@ impl Progress {
                 // It has no room for more. Leave it alone until the next heartbeat.
                 self.next_index = self.match_index + 1;
             }
-            State::Probe { waiting } if grew || waiting.is_some_and(|p| p.request == request) => {
+            State::Probe { waiting } if grew || waiting.is_some_and(|p| request >= p.since) => {
                 self.state = State::Replicate(Inflight::default());
                 self.next_index = self.match_index + 1;
             }

@@ -331,6 +331,13 @@ impl Disk {
         self.fails = true;
     }
 
+    /// Nothing goes wrong any more.
+    pub fn mend(&mut self) {
+        self.fails = false;
+        self.is_stalled = false;
+        self.faults.read_error_permille = 0;
+    }
+
     /// When the next thing completes.
     pub fn next_due(&self) -> Option<u64> {
         let reads = self.reads.iter().map(|read| read.0);

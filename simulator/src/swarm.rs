@@ -357,10 +357,9 @@ impl Run {
         cluster.calm_down();
         for node in cluster.nodes() {
             let mut disk = cluster.disk(node).borrow_mut();
-            disk.faults.read_error_permille = 0;
+            disk.mend();
             disk.faults.write_delay.1 = disk.faults.write_delay.1.min(3_000);
             disk.faults.read_delay.1 = disk.faults.read_delay.1.min(3_000);
-            disk.stall(false);
         }
         for node in cluster.nodes() {
             if !cluster.is_well(node) {
