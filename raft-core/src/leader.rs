@@ -379,22 +379,28 @@ fn send_append(common: &mut Common, progress: &mut Progress, round: u64, entries
 /// out whether an append was lost or, if `is_regular`, its reply.
 fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64, is_regular: bool) {
     let request = progress.number_request();
-    let prev_log_index = match &mut progress.state {
-        State::Probe { waiting } => {
-            let last = progress.next_index - 1;
-            let since = waiting.map_or(request, |probe| probe.since);
-            *waiting = Some(Probe { request, since, last });
-            last
-        }
+    let index = match &mut progress.state {
+        State::Probe { .. } => progress.next_index - 1,
         State::Replicate(inflight) => {
             let overdue = if is_regular { inflight.overdue(request) } else { None };
             overdue.unwrap_or(progress.match_index)
         }
         State::Snapshot(sending) => sending.meta.last.index,
     };
-    // What is compacted can't be named any more; the place before the log always matches.
-    let term = common.log.term_at(prev_log_index);
-    let prev_log = term.map_or(EntryId::ZERO, |term| EntryId::new(prev_log_index, term));
+    // Of what is compacted only the last entry can be named.
+    let compacted = common.log.compacted();
+    let prev_log =
+        common.log.term_at(index).map_or(compacted, |term| EntryId::new(index, term));
+    match &mut progress.state {
+        State::Probe { waiting } => {
+            let since = waiting.map_or(request, |probe| probe.since);
+            *waiting = Some(Probe { request, since, last: prev_log.index });
+        }
+        State::Replicate(inflight) if prev_log.index > progress.match_index => {
+            inflight.ask(request);
+        }
+        State::Replicate(_) | State::Snapshot(_) => {}
+    }
     send(common, progress, request, prev_log, Views::None, round);
 }
 

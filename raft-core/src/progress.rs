@@ -80,7 +80,7 @@ pub(crate) struct Inflight {
     bytes: usize,
     /// Requests before this one are overdue at the next heartbeat.
     overdue_before: u64,
-    /// The heartbeat that last asked what became of the oldest append.
+    /// The last heartbeat, if it named more than the follower is known to hold.
     asked: Option<u64>,
 }
 
@@ -110,9 +110,14 @@ impl Inflight {
     pub(crate) fn overdue(&mut self, request: u64) -> Option<LogIndex> {
         let oldest = self.sent.front()?;
         let is_overdue = oldest.request < self.overdue_before && self.asked.is_none();
-        self.asked = is_overdue.then_some(request);
+        self.asked = None;
         self.overdue_before = request;
         is_overdue.then_some(oldest.last)
+    }
+
+    /// A heartbeat names an index beyond what the follower is known to hold.
+    pub(crate) fn ask(&mut self, request: u64) {
+        self.asked = Some(request);
     }
 
     /// Whether an answer to this request says what became of the appends under way.
