@@ -34,7 +34,7 @@ pub(crate) struct Progress {
     /// It denied what it had acknowledged: its store has lost data.
     pub(crate) lost_acknowledged: bool,
     next_request: u64,
-    /// The request by which `match_index` was last confirmed.
+    /// The last request that was sent before `match_index` grew.
     matched_request: u64,
 }
 
@@ -215,7 +215,9 @@ impl Progress {
     ) -> bool {
         let grew = match_index > self.match_index;
         self.match_index = self.match_index.max(match_index);
-        self.matched_request = self.matched_request.max(request);
+        if grew {
+            self.matched_request = self.next_request - 1;
+        }
         self.next_index = self.next_index.max(self.match_index + 1);
         match &mut self.state {
             State::Probe { waiting: Some(probe) }
