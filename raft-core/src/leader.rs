@@ -205,10 +205,15 @@ impl Leader {
         progress.heard();
         if let State::Snapshot(sending) = &mut progress.state
             && sending.meta.last == reply.snapshot
-            && sending.waiting == Some(reply.request)
         {
-            sending.waiting = None;
-            sending.offset = reply.offset.min(sending.meta.size);
+            // The answer to the latest chunk may send the leader back. One to an earlier chunk says
+            // where to go on as well: where replies take longer than a heartbeat interval, after which
+            // a chunk is sent again, no other one ever comes in time.
+            let is_latest = sending.waiting == Some(reply.request);
+            if is_latest || reply.offset > sending.offset {
+                sending.waiting = None;
+                sending.offset = reply.offset.min(sending.meta.size);
+            }
         }
         Next::Stay
     }
