@@ -45,6 +45,9 @@ pub(crate) struct Common {
     pub(crate) outbox: Vec<Message>,
     pub(crate) reads: LogReads,
     pub(crate) rng: Rng,
+    /// Numbers the questions whose answers must not be taken for those to other ones, earlier lives'
+    /// included: the first number is drawn.
+    pub(crate) last_question: u64,
     pub(crate) stats: Stats,
 }
 
@@ -247,6 +250,12 @@ impl Common {
     pub(crate) fn undurable_room(&self) -> usize {
         let undurable = self.log.bytes_after(self.durability.durable_index());
         self.config.undurable_bytes_max.saturating_sub(undurable)
+    }
+
+    /// A number for a question to other members.
+    pub(crate) fn number_question(&mut self) -> u64 {
+        self.last_question = self.last_question.wrapping_add(1);
+        self.last_question
     }
 
     /// A time to wait for a leader, drawn anew for each wait (Raft §5.2).

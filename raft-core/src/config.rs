@@ -12,7 +12,9 @@ pub struct Config {
     pub election_timeout_ticks: u32,
     /// Ticks between heartbeats. Less than half of `election_timeout_ticks`.
     pub heartbeat_ticks: u32,
-    /// Seed of the dice that spread the election timeouts. Different on each member.
+    /// Seed of the dice that spread the election timeouts and number the questions to other members.
+    /// Different on each member and at each start of it: otherwise a late answer to a question of an
+    /// earlier life could pass for the answer to a new one, and a read miss what was acknowledged.
     pub seed: u64,
     /// Ask before an election whether it would be welcome (thesis §9.6).
     pub pre_vote: bool,

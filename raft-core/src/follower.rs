@@ -24,7 +24,6 @@ pub(crate) struct Follower {
     elapsed_ticks: u32,
     election_timeout_ticks: u32,
     pub(crate) reads: FollowerReads,
-    last_read_id: u64,
 }
 
 impl Follower {
@@ -35,7 +34,6 @@ impl Follower {
             elapsed_ticks: 0,
             election_timeout_ticks,
             reads: FollowerReads::default(),
-            last_read_id: 0,
         }
     }
 
@@ -178,9 +176,9 @@ impl Follower {
     pub(crate) fn flush_reads(&mut self, common: &mut Common) {
         let Some(leader) = self.leader else { return };
         if self.reads.wants_to_ask(common.config.heartbeat_ticks) {
-            self.last_read_id += 1;
-            self.reads.asked(self.last_read_id);
-            common.send(leader, Body::ReadIndex(ReadIndex { id: self.last_read_id }));
+            let id = common.number_question();
+            self.reads.asked(id);
+            common.send(leader, Body::ReadIndex(ReadIndex { id }));
         }
     }
 

@@ -45,7 +45,6 @@ pub struct Node {
     /// Whether anything happened since the last `ready`.
     changed: bool,
     reported: Change,
-    pre_vote_round: u64,
 }
 
 /// A role and what only it has.
@@ -94,7 +93,7 @@ impl Node {
     /// A node that has these parts and has said nothing yet.
     pub(crate) fn around(common: Common, role: Role) -> Self {
         let reported = Change { role: RoleName::Joining, leader: None, term: u64::MAX };
-        Node { common, role, poisoned: false, changed: true, reported, pre_vote_round: 0 }
+        Node { common, role, poisoned: false, changed: true, reported }
     }
 
     /// Time passes: `ticks` of it. However many they are, an interval that ends in them ends once.
@@ -467,9 +466,8 @@ impl Node {
 
     fn become_pre_candidate(&mut self) {
         self.end_reads(ReadRejected::LeaderChanged);
-        self.pre_vote_round += 1;
-        self.role =
-            Role::PreCandidate(Candidate::ask_pre_votes(&mut self.common, self.pre_vote_round));
+        let round = self.common.number_question();
+        self.role = Role::PreCandidate(Candidate::ask_pre_votes(&mut self.common, round));
         if self.common.membership.quorum() == 1 {
             self.become_candidate();
         }

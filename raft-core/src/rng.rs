@@ -9,7 +9,8 @@ impl Rng {
         Rng(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// Any number.
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,6 +20,6 @@ impl Rng {
 
     /// A number below `bound`, which is not 0. The bias is below `bound / 2^32`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        (((self.next() >> 32) * bound as u64) >> 32) as u32
+        (((self.number() >> 32) * bound as u64) >> 32) as u32
     }
 }

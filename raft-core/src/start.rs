@@ -83,7 +83,8 @@ impl Common {
         let applied = config.applied_index.min(recovered.last_index).max(snapshot_index);
         // A state machine that is behind the snapshot is given it first.
         let restore = snapshot.clone().filter(|meta| config.applied_index < meta.last.index);
-        let rng = Rng::new(config.seed ^ identity.member.node.rotate_left(32));
+        let mut rng = Rng::new(config.seed ^ identity.member.node.rotate_left(32));
+        let last_question = rng.number();
         Common {
             config,
             identity,
@@ -104,6 +105,7 @@ impl Common {
             outbox: Vec::new(),
             reads: LogReads::default(),
             rng,
+            last_question,
             stats: Stats::default(),
         }
     }
