@@ -238,18 +238,18 @@ fn deny_vote(common: &mut Common, to: NodeId) {
     common.send_claim(to, Body::RequestVoteReply(reply), Claim::HardState);
 }
 
+/// The number of no request: a leader that is not deposed by the answer's term drops the answer.
+const UNASKED: u64 = 0;
+
 /// Tells the sender of an old-term request that its term is over. Replies need no answer.
 fn answer_stale(common: &mut Common, from: NodeId, body: &Body) {
     match body {
         Body::RequestVote(_) => deny_vote(common, from),
-        Body::AppendEntries(append) => {
-            let hint = common.log.compacted();
-            let conflict = AppendResult::Conflict { hint };
-            common.reply_append(from, append.request, append.read_round, conflict);
-        }
-        Body::InstallSnapshot(install) => {
-            let hint = common.log.compacted();
-            common.reply_append(from, install.request, 0, AppendResult::Conflict { hint });
+        Body::AppendEntries(_) | Body::InstallSnapshot(_) => {
+            // Its sender may lead the current term by now. Numbered as what was asked, this would then
+            // pass for the answer to a request of the new leadership, and confirm its reads.
+            let conflict = AppendResult::Conflict { hint: common.log.compacted() };
+            common.reply_append(from, UNASKED, 0, conflict);
         }
         Body::ReadIndex(request) => {
             let reply = ReadIndexReply { id: request.id, index: None };
