@@ -327,6 +327,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         if let Ok(true) = something {
             self.carry_out(&mut ready, events)?;
         }
+        if self.node.is_fenced() {
+            self.end_waiting(UnknownReason::Fenced, events);
+        }
         self.ready = ready;
         something
     }
@@ -347,7 +350,13 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub fn shut_down(&mut self, events: &mut Vec<Event>) -> Result<(), Error> {
         self.node.shut_down()?;
         self.settle(events)?;
-        let end = End::Unknown(UnknownReason::Shutdown);
+        self.end_waiting(UnknownReason::Shutdown, events);
+        Ok(())
+    }
+
+    /// Ends what waits for an apply that will not come.
+    fn end_waiting(&mut self, reason: UnknownReason, events: &mut Vec<Event>) {
+        let end = End::Unknown(reason);
         for run in core::mem::take(&mut self.awaiting_apply) {
             events.extend(tickets(run).map(|ticket| Event::Ended { ticket, end }));
         }
@@ -358,7 +367,6 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         for (_, read) in waiting.into_keys() {
             events.push(Event::ReadRejected { read, reason: ReadRejected::Stopped });
         }
-        Ok(())
     }
 
     /// A chunk of a [`SnapshotJob`].
@@ -440,7 +448,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         if let Some(meta) = ready.restore.take() {
             self.restore(&meta, events)?;
         }
-        if let Some(committed) = ready.committed.take() {
+        // A state machine that could not be restored is not the one to apply this to.
+        if let Some(committed) = ready.committed.take()
+            && !self.node.is_fenced()
+        {
             self.apply(committed, events)?;
         }
         for outcome in ready.reads.drain(..) {

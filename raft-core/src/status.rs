@@ -131,6 +131,11 @@ impl Node {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// Whether a write failed or the store is damaged: see [`Status::fenced`].
+    pub fn is_fenced(&self) -> bool {
+        self.common.fenced.is_some()
+    }
+
     /// The current term.
     pub fn term(&self) -> Term {
         self.common.current_term

@@ -853,8 +853,7 @@ impl Cluster {
         let Cluster { servers, ghost, .. } = self;
         let server = servers.get_mut(&node).expect("a member");
         let Some(process) = &mut server.process else { return };
-        let Some(error) = &process.replica.node().status().fenced else { return };
-        if process.is_fenced {
+        if process.is_fenced || !process.replica.node().is_fenced() {
             return;
         }
         process.is_fenced = true;
@@ -863,8 +862,8 @@ impl Cluster {
             let what = format!("node {node} is fenced and leaves open {open:?}");
             ghost.broke(Rule::Ticket, what);
         }
-        let error = error.to_string();
-        self.happened(|| Happened::Fenced(node, error));
+        let error = process.replica.node().status().fenced.map(|error| error.to_string());
+        self.happened(|| Happened::Fenced(node, error.unwrap_or_default()));
     }
 
     fn happened(&mut self, what: impl FnOnce() -> Happened) {
