@@ -396,15 +396,9 @@ fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64, is_r
     let compacted = common.log.compacted();
     let prev_log =
         common.log.term_at(index).map_or(compacted, |term| EntryId::new(index, term));
-    match &mut progress.state {
-        State::Probe { waiting } => {
-            let since = waiting.map_or(request, |probe| probe.since);
-            *waiting = Some(Probe { request, since, last: prev_log.index });
-        }
-        State::Replicate(inflight) if prev_log.index > progress.match_index => {
-            inflight.ask(request);
-        }
-        State::Replicate(_) | State::Snapshot(_) => {}
+    if let State::Probe { waiting } = &mut progress.state {
+        let since = waiting.map_or(request, |probe| probe.since);
+        *waiting = Some(Probe { request, since, last: prev_log.index });
     }
     send(common, progress, request, prev_log, Views::None, round);
 }

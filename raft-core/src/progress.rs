@@ -80,8 +80,8 @@ pub(crate) struct Inflight {
     bytes: usize,
     /// Requests before this one are overdue at the next heartbeat.
     overdue_before: u64,
-    /// The last heartbeat, if it named more than the follower is known to hold.
-    asked: Option<u64>,
+    /// Whether the last heartbeat asked what became of the oldest append.
+    has_asked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,20 +109,14 @@ impl Inflight {
     /// every one is, because where the follower's disk is slow the answer waits for that as well.
     pub(crate) fn overdue(&mut self, request: u64) -> Option<LogIndex> {
         let oldest = self.sent.front()?;
-        let is_overdue = oldest.request < self.overdue_before && self.asked.is_none();
-        self.asked = None;
+        self.has_asked = oldest.request < self.overdue_before && !self.has_asked;
         self.overdue_before = request;
-        is_overdue.then_some(oldest.last)
+        self.has_asked.then_some(oldest.last)
     }
 
-    /// A heartbeat names an index beyond what the follower is known to hold.
-    pub(crate) fn ask(&mut self, request: u64) {
-        self.asked = Some(request);
-    }
-
-    /// Whether an answer to this request says what became of the appends under way.
-    fn has_asked(&self, request: u64) -> bool {
-        self.asked == Some(request) || self.sent.iter().any(|sent| sent.request == request)
+    /// Whether an answer to this request can say what became of the appends under way.
+    fn is_about(&self, request: u64) -> bool {
+        self.sent.front().is_some_and(|oldest| oldest.request <= request)
     }
 
     /// How many appends are under way.
@@ -260,7 +254,7 @@ impl Progress {
                 self.probe_from(shared + 1);
             }
             // An append that was lost leaves a gap before the next one.
-            State::Replicate(inflight) if inflight.has_asked(request) => {
+            State::Replicate(inflight) if inflight.is_about(request) => {
                 self.probe_from(shared + 1);
             }
             // Late or reordered.
