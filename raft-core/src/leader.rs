@@ -394,8 +394,7 @@ fn send_heartbeat(common: &mut Common, progress: &mut Progress, round: u64, is_r
     };
     // Of what is compacted only the last entry can be named.
     let compacted = common.log.compacted();
-    let prev_log =
-        common.log.term_at(index).map_or(compacted, |term| EntryId::new(index, term));
+    let prev_log = common.log.term_at(index).map_or(compacted, |term| EntryId::new(index, term));
     if let State::Probe { waiting } = &mut progress.state {
         let since = waiting.map_or(request, |probe| probe.since);
         *waiting = Some(Probe { request, since, last: prev_log.index });

@@ -15,6 +15,7 @@ use raft_core::replica::{Event, Replica, SnapshotJob, SnapshotPolicy};
 use raft_core::ticket::{End, NotAppended, Ticket};
 use raft_core::transport::Transport;
 use raft_core::types::{Identity, LogIndex, Member, NodeId};
+use raft_core::why::WhyLagging;
 use raft_core::wire::{Segments, decode, encode};
 use raft_core::{Bootstrap, Config, Node, Watermark};
 
@@ -277,6 +278,25 @@ impl Cluster {
     pub fn leader(&self) -> Option<NodeId> {
         let leads = |node: &NodeId| self.node(*node).is_some_and(Node::is_leader);
         self.nodes().filter(leads).max_by_key(|node| self.node(*node).map(Node::term))
+    }
+
+    /// How far everybody has come, in a number that grows with every entry.
+    pub fn reached(&self) -> u64 {
+        let statuses = self.nodes().filter_map(|node| self.node(node)).map(Node::status);
+        statuses
+            .map(|status| status.last_log.index + status.commit_index + status.last_applied)
+            .sum()
+    }
+
+    /// The most bytes of a snapshot that some leader knows to have arrived.
+    pub fn snapshot_offset(&self) -> u64 {
+        let offsets = self.nodes().filter_map(|node| self.node(node)).flat_map(|core| {
+            self.nodes().map(|peer| match core.why_lagging(peer) {
+                WhyLagging::Snapshot { offset, .. } => offset,
+                _ => 0,
+            })
+        });
+        offsets.max().unwrap_or(0)
     }
 
     /// Open proposals and reads of all running members.
@@ -739,9 +759,8 @@ impl Cluster {
             let Some(id) = core.entry_id(index) else { continue };
             let mut holding = 0;
             if !ghost.is_committed(index) {
-                let holds = |server: &&Server| {
-                    server.is_wiped || server.disk.borrow().durable().holds(id)
-                };
+                let holds =
+                    |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
                 holding = servers.values().filter(holds).count();
             }
             ghost.commits(node, id, config.nodes as usize / 2 + 1, holding);
@@ -769,8 +788,7 @@ impl Cluster {
     /// What was committed stays durable on a majority, whatever crashes.
     fn check_committed_is_durable(&mut self) {
         let Some(id) = self.ghost.last_committed() else { return };
-        let holds =
-            |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
+        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
         let holding = self.servers.values().filter(holds).count();
         let quorum = self.config.nodes as usize / 2 + 1;
         if holding < quorum {

@@ -338,7 +338,8 @@ impl Ghost {
     /// A proposal ended otherwise.
     pub fn proposal_ended(&mut self, open: &mut Open, ticket: Ticket, end: End) {
         let Some(hash) = open.proposals.remove(&ticket) else {
-            return self.broke(Rule::Ticket, format!("{ticket} ends with {end:?}, but is not open"));
+            return self
+                .broke(Rule::Ticket, format!("{ticket} ends with {end:?}, but is not open"));
         };
         match end {
             End::Superseded => self.surely_not_applied(hash),

@@ -23,13 +23,11 @@ fn random_runs_break_no_rule() {
     let mut failed = Vec::new();
     let (mut acknowledged, mut leaderships, mut faults) = (0, 0, 0);
     for seed in first..first + seeds {
-        let begun = std::time::Instant::now();
         let report = run_named(seed, Options::default());
-        if begun.elapsed().as_millis() > 1000 { println!("slow seed {seed}: {} ms", begun.elapsed().as_millis()); }
         if let Some(violation) = report.violation {
             println!("seed {seed}: {violation}\n{}", replay(seed));
             failed.push(seed);
-        } 
+        }
         acknowledged += report.acknowledged;
         leaderships += report.leaderships;
         faults += report.faults;
