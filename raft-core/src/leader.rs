@@ -205,15 +205,11 @@ impl Leader {
         progress.heard();
         if let State::Snapshot(sending) = &mut progress.state
             && sending.meta.last == reply.snapshot
+            && sending.since.is_some_and(|since| reply.request >= since)
         {
-            // The answer to the latest chunk may send the leader back. One to an earlier chunk says
-            // where to go on as well: where replies take longer than a heartbeat interval, after which
-            // a chunk is sent again, no other one ever comes in time.
-            let is_latest = sending.waiting == Some(reply.request);
-            if is_latest || reply.offset > sending.offset {
-                sending.waiting = None;
-                sending.offset = reply.offset.min(sending.meta.size);
-            }
+            sending.waiting = None;
+            sending.since = None;
+            sending.offset = reply.offset.min(sending.meta.size);
         }
         Next::Stay
     }
@@ -456,6 +452,7 @@ fn send_chunk(common: &mut Common, progress: &mut Progress, chunk: SnapshotChunk
         return;
     }
     sending.waiting = Some(request);
+    sending.since.get_or_insert(request);
     let meta = sending.meta.clone();
     let install = InstallSnapshot { request, meta, chunk };
     common.send(progress.member.node, Body::InstallSnapshot(alloc::boxed::Box::new(install)));

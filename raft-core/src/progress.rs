@@ -69,8 +69,10 @@ pub(crate) struct Sending {
     pub(crate) meta: Arc<SnapshotMeta>,
     /// Bytes that the follower has.
     pub(crate) offset: u64,
-    /// The chunk whose reply is waited for.
+    /// The chunk whose reply is waited for, until the next heartbeat.
     pub(crate) waiting: Option<u64>,
+    /// The first request that brought the chunk at this offset: as for [`Probe::since`].
+    pub(crate) since: Option<u64>,
 }
 
 /// Appends that were sent and not answered.
@@ -187,7 +189,7 @@ impl Progress {
 
     /// Begins to send a snapshot.
     pub(crate) fn send_snapshot(&mut self, meta: Arc<SnapshotMeta>) {
-        self.state = State::Snapshot(Sending { meta, offset: 0, waiting: None });
+        self.state = State::Snapshot(Sending { meta, offset: 0, waiting: None, since: None });
         self.log_read = None;
     }
 
