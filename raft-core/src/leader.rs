@@ -189,7 +189,11 @@ impl Leader {
             }
             AppendResult::Conflict { hint } => {
                 let shared = common.log.shared_at_most(hint.index, hint.term);
-                progress.on_conflict(reply.request, shared.index.min(hint.index));
+                // Of what is compacted only the last entry is known. A follower whose log has an
+                // earlier term there lacks that entry, and needs the snapshot.
+                let lacks = u64::from(shared.term > hint.term);
+                let shared = (shared.index - lacks).min(hint.index);
+                progress.on_conflict(reply.request, shared);
             }
         }
         self.end_round(common);
