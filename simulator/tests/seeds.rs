@@ -28,6 +28,7 @@ fn random_runs_break_no_rule() {
             println!("seed {seed}: {violation}\n{}", replay(seed));
             failed.push(seed);
         }
+        assert!(report.acknowledged > 0, "vacuous: {}", replay(seed));
         acknowledged += report.acknowledged;
         leaderships += report.leaderships;
         faults += report.faults;
