@@ -9,6 +9,7 @@ use raft_core::types::{ClusterId, GroupId, NodeId};
 
 use crate::core::GroupSettings;
 use crate::group::Machine;
+use crate::hooks::{AnyHooks, LeaderHooks, Typed};
 
 /// Where a member is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,19 +148,37 @@ impl HostConfig {
 /// One group of a host: a name that is the same on all members, and what it replicates.
 pub struct Group {
     pub(crate) id: GroupId,
-    pub(crate) machine: Machine,
     pub(crate) settings: GroupSettings,
+    pub(crate) machine: Machine,
+    pub(crate) hooks: Option<Box<dyn AnyHooks>>,
 }
 
 impl Group {
     /// A group with default settings.
     pub fn new(id: GroupId, machine: impl StateMachine + Send + 'static) -> Self {
-        Group { id, machine: Box::new(machine), settings: GroupSettings::default() }
+        let settings = GroupSettings::default();
+        Group { id, settings, machine: Box::new(machine), hooks: None }
+    }
+
+    /// A group whose leader does something of its own accord.
+    pub fn with_hooks<M: StateMachine + Send + 'static>(
+        id: GroupId,
+        machine: M,
+        hooks: impl LeaderHooks<M>,
+    ) -> Self {
+        let hooks: Box<dyn AnyHooks> = Box::new(Typed::<M, _>::new(hooks));
+        Group { hooks: Some(hooks), ..Group::new(id, machine) }
     }
 
     /// The same group with other settings.
     pub fn with_settings(mut self, settings: GroupSettings) -> Self {
         self.settings = settings;
         self
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Group({})", self.id)
     }
 }

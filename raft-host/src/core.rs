@@ -11,10 +11,10 @@ use raft_core::node::Bootstrap;
 use raft_core::ready::Change;
 use raft_core::replica::{Replica, SnapshotJob, SnapshotPolicy};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta};
-use raft_core::state_machine::StateMachine;
 use raft_core::storage::{Recovered, Storage};
 use raft_core::types::{GroupId, NodeId};
 
+use crate::config::Group;
 use crate::group::{Budget, Outgoing, Slot};
 use crate::outcome::{Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult};
 use crate::status::GroupStatus;
@@ -134,23 +134,23 @@ impl<S: Storage, R> HostCore<S, R> {
     /// If settings, members and store don't go together.
     ///
     /// # Panics
-    /// If the group is there already.
+    /// If the group is there already, or the store is another group's.
     pub fn add_group(
         &mut self,
-        settings: GroupSettings,
+        group: Group,
         bootstrap: &Bootstrap,
         recovered: &Recovered,
         storage: S,
-        machine: Box<dyn StateMachine + Send>,
     ) -> Result<(), NewError> {
-        let group = recovered.identity.group;
-        assert!(!self.places.contains_key(&group), "group {group} was added before");
+        let Group { id, settings, machine, hooks } = group;
+        assert!(!self.places.contains_key(&id), "group {id} was added before");
+        assert_eq!(id, recovered.identity.group, "the store of another group");
         let GroupSettings { config, snapshots, request_bytes_max } = settings;
         let parts = (storage, Outgoing::default(), machine);
         let replica = Replica::new(config, snapshots, recovered, bootstrap, parts)?;
         let place = self.slots.len();
-        self.slots.push(Slot::new(group, replica, request_bytes_max, self.now));
-        self.places.insert(group, place);
+        self.slots.push(Slot::new(id, replica, hooks, request_bytes_max, self.now));
+        self.places.insert(id, place);
         self.timers.insert((self.now, place));
         self.touch(place);
         Ok(())
@@ -328,9 +328,10 @@ impl<S: Storage, R> HostCore<S, R> {
         (self.budget.used, self.budget.limit)
     }
 
-    /// A group's state machine, to be looked at.
-    pub fn machine(&self, group: GroupId) -> Option<&(dyn StateMachine + Send)> {
-        Some(self.slots[self.place(group)?].replica.machine().as_ref())
+    /// A group's state machine, to be looked at; `None` also where it is of another type.
+    pub fn machine<M: 'static>(&self, group: GroupId) -> Option<&M> {
+        let machine = self.slots[self.place(group)?].replica.machine();
+        (**machine).as_any().downcast_ref()
     }
 
     fn place(&self, group: GroupId) -> Option<usize> {

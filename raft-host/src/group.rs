@@ -7,13 +7,13 @@ use bytes::Bytes;
 use raft_core::message::Envelope;
 use raft_core::ready::ReadTicket;
 use raft_core::replica::{Event, Replica};
-use raft_core::state_machine::StateMachine;
 use raft_core::storage::Storage;
 use raft_core::ticket::{End, Ticket};
 use raft_core::transport::Transport;
-use raft_core::types::{GroupId, NodeId};
+use raft_core::types::{GroupId, NodeId, Term};
 
 use crate::core::{Output, Reply};
+use crate::hooks::{AnyHooks, AnyMachine};
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
 };
@@ -24,7 +24,7 @@ use crate::waiting::Waiting;
 const REQUEST_OVERHEAD_BYTES: usize = 64;
 
 /// A state machine of any kind.
-pub(crate) type Machine = Box<dyn StateMachine + Send>;
+pub(crate) type Machine = Box<dyn AnyMachine>;
 
 /// Where replicas put their messages; the core collects them after each turn.
 #[derive(Debug, Default)]
@@ -68,6 +68,11 @@ pub(crate) struct Slot<S, R> {
     poisoned: Option<String>,
     poison_is_known: bool,
     stopped: bool,
+    hooks: Option<Box<dyn AnyHooks>>,
+    /// The term that this member leads.
+    leads: Option<Term>,
+    /// When the hooks are called next, while it does.
+    hooks_due: u64,
     proposals: Waiting<Ticket, Open<R>>,
     queries: Waiting<ReadTicket, Open<R>>,
     budget: Budget,
@@ -79,6 +84,7 @@ impl<S: Storage, R> Slot<S, R> {
     pub(crate) fn new(
         group: GroupId,
         replica: Replica<S, Outgoing, Machine>,
+        hooks: Option<Box<dyn AnyHooks>>,
         request_bytes_max: usize,
         now: u64,
     ) -> Self {
@@ -91,6 +97,9 @@ impl<S: Storage, R> Slot<S, R> {
             poisoned: None,
             poison_is_known: false,
             stopped: false,
+            hooks,
+            leads: None,
+            hooks_due: u64::MAX,
             proposals: Waiting::new(),
             queries: Waiting::new(),
             budget: Budget { used: 0, limit: request_bytes_max },
@@ -131,10 +140,12 @@ impl<S: Storage, R> Slot<S, R> {
         if self.poisoned.is_some() || self.stopped {
             return None;
         }
-        match self.replica.node().ticks_until_due() {
-            u32::MAX => None,
-            ticks => Some(ticks as u64),
-        }
+        let ticks = match self.replica.node().ticks_until_due() {
+            u32::MAX => u64::MAX,
+            ticks => ticks as u64,
+        };
+        let ticks = ticks.min(self.hooks_due.saturating_sub(self.ticked_at));
+        (ticks < u64::MAX).then_some(ticks)
     }
 
     pub(crate) fn propose(
@@ -204,6 +215,46 @@ impl<S: Storage, R> Slot<S, R> {
 
     /// Turns the replica until it has nothing to do.
     pub(crate) fn turn(&mut self, whole: &mut Budget, out: &mut Output<R>) {
+        self.call_hooks();
+        self.settle(whole, out);
+        if self.note_leadership() {
+            self.call_hooks();
+            self.settle(whole, out);
+        }
+    }
+
+    /// Tells the hooks who leads, if that has changed.
+    fn note_leadership(&mut self) -> bool {
+        let Some(mut hooks) = self.hooks.take() else { return false };
+        let node = self.replica.node();
+        let leads = node.is_leader().then(|| node.term());
+        let changed = self.leads != leads && self.poisoned.is_none();
+        if changed {
+            self.leads = leads;
+            self.hooks_due = if leads.is_some() { self.ticked_at } else { u64::MAX };
+            self.guarded(|replica| hooks.on_leadership(&**replica.machine(), leads));
+        }
+        self.hooks = Some(hooks);
+        changed
+    }
+
+    /// Lets the hooks propose, if it is time. A proposal that is refused is the hooks' to repeat.
+    fn call_hooks(&mut self) {
+        if self.ticked_at < self.hooks_due {
+            return;
+        }
+        let Some(mut hooks) = self.hooks.take() else { return };
+        self.hooks_due = self.ticked_at + hooks.period_ticks();
+        let now = self.ticked_at;
+        self.guarded(|replica| {
+            for command in hooks.on_leader_tick(&**replica.machine(), now) {
+                let _ = replica.propose(&command);
+            }
+        });
+        self.hooks = Some(hooks);
+    }
+
+    fn settle(&mut self, whole: &mut Budget, out: &mut Output<R>) {
         let mut events = std::mem::take(&mut self.events);
         if let Some(Err(_)) = self.guarded(|replica| replica.settle(&mut events)) {
             self.poisoned = Some("the node answers that it has a bug".to_owned());

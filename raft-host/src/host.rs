@@ -259,12 +259,13 @@ fn open_core(
         false => Bootstrap::Ask(nodes),
     };
     let share = (config.window_bytes_max / groups.len()).max(WINDOW_BYTES_MIN);
-    for Group { id, machine, mut settings } in groups {
+    for mut group in groups {
+        let (id, settings) = (group.id, &mut group.settings);
         settings.config.window_bytes_max = settings.config.window_bytes_max.min(share);
         settings.config.seed ^= member.incarnation ^ id.rotate_left(16);
         let storage = MemoryStorage::new(Identity { cluster: config.cluster, group: id, member });
         let recovered = storage.recovered();
-        core.add_group(settings, &bootstrap, &recovered, Store::Memory(storage), machine)
+        core.add_group(group, &bootstrap, &recovered, Store::Memory(storage))
             .map_err(|error| HostError::Group { group: id, error })?;
     }
     Ok(core)

@@ -11,9 +11,29 @@ use common::{CLUSTER, Journal};
 use raft_core::node::Bootstrap;
 use raft_core::types::{GroupId, Identity, Member, NodeId};
 use raft_host::core::{GroupSettings, HostCore, Output, Reply};
-use raft_host::{NotAppended, ProposeError, QueryError, Unknown};
+use raft_host::{Group, LeaderHooks, NotAppended, ProposeError, QueryError, Unknown};
 use raft_storage::MemoryStorage;
 use raft_transport::memory::{Faults, Network};
+
+/// Proposes the number of commands so far, while its member leads.
+#[derive(Default)]
+struct Counting {
+    terms: Vec<Option<u64>>,
+}
+
+impl LeaderHooks<Journal> for Counting {
+    fn on_leadership(&mut self, _: &Journal, term: Option<u64>) {
+        self.terms.push(term);
+    }
+
+    fn on_leader_tick(&mut self, machine: &Journal, _: u64) -> Vec<Bytes> {
+        assert!(self.terms.last().unwrap().is_some(), "only a leader's hooks are called");
+        vec![machine.0.len().to_string().into()]
+    }
+}
+
+/// The group that has hooks.
+const WITH_HOOKS: GroupId = 40;
 
 type Core = HostCore<MemoryStorage, u64>;
 
@@ -42,8 +62,12 @@ impl Cluster {
                 let mut settings = settings.clone();
                 settings.config.seed = seed ^ (group << 8);
                 let (recovered, bootstrap) = (store.recovered(), Bootstrap::Trusted(nodes.clone()));
-                let machine = Box::new(Journal::default());
-                core.add_group(settings, &bootstrap, &recovered, store, machine).unwrap();
+                let group = match group {
+                    WITH_HOOKS => Group::with_hooks(group, Journal::default(), Counting::default()),
+                    _ => Group::new(group, Journal::default()),
+                };
+                let group = group.with_settings(settings);
+                core.add_group(group, &bootstrap, &recovered, store).unwrap();
             }
             (1..=3).for_each(|node| core.set_client_address(node, format!("port-of-{node}")));
             cores.insert(node, core);
@@ -307,7 +331,26 @@ fn a_member_that_was_away_is_sent_a_snapshot() {
     assert!(status.compacted_index > 100 && status.counters.snapshots_taken > 0, "{status:?}");
     cluster.network.mend_all();
     cluster.ticks(200);
-    let (there, here) = (cluster.cores[&away].machine(1), cluster.cores[&leader].machine(1));
-    assert_eq!(there.unwrap().query(b""), here.unwrap().query(b""));
+    let journal = |node| &cluster.cores[&node].machine::<Journal>(1).unwrap().0;
+    assert_eq!(journal(away), journal(leader));
     assert_eq!(cluster.cores[&away].status(1).unwrap().core.snapshots_installed, 1);
+}
+
+#[test]
+fn a_leaders_hooks_propose_while_it_leads() {
+    let mut cluster = Cluster::new(WITH_HOOKS, 10, &GroupSettings::default());
+    let first = cluster.await_leader(WITH_HOOKS);
+    cluster.ticks(101);
+    let journal =
+        |cluster: &Cluster| cluster.cores[&1].machine::<Journal>(WITH_HOOKS).unwrap().0.len();
+    let once = journal(&cluster);
+    assert!((10..=12).contains(&once), "every 10 ticks, not {once} in 100");
+    // The next leader goes on.
+    let others: Vec<NodeId> = (1..=3).filter(|node| *node != first).collect();
+    cluster.network.partition(&[&[first], &others]);
+    cluster.ticks(100);
+    cluster.network.mend_all();
+    cluster.ticks(100);
+    let commands = journal(&cluster);
+    assert!((once + 10..once + 24).contains(&commands), "{once}, then {commands}");
 }
