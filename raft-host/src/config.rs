@@ -7,6 +7,8 @@ use std::time::Duration;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{ClusterId, GroupId, NodeId};
 
+use raft_storage::WalOptions;
+
 use crate::core::GroupSettings;
 use crate::group::Machine;
 use crate::hooks::{AnyHooks, LeaderHooks, Typed};
@@ -38,6 +40,7 @@ pub struct HostConfig {
     pub(crate) window_bytes_max: usize,
     pub(crate) client_bytes_max: usize,
     pub(crate) response_bytes_max: usize,
+    pub(crate) wal: WalOptions,
     pub(crate) shutdown_deadline: Duration,
 }
 
@@ -46,6 +49,11 @@ impl HostConfig {
     pub fn new(cluster: ClusterId, node: NodeId, data_dir: impl AsRef<Path>) -> Self {
         let data_dir = Some(data_dir.as_ref().to_owned());
         HostConfig { data_dir, ..HostConfig::in_memory(cluster, node) }
+    }
+
+    /// The directory of the store, for messages.
+    pub(crate) fn store_path(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("the store"))
     }
 
     /// The host of `node` in `cluster`, whose store is in memory. A restart of it is a new member:
@@ -66,6 +74,7 @@ impl HostConfig {
             window_bytes_max: 256 << 20,
             client_bytes_max: 8 << 20,
             response_bytes_max: 4 << 20,
+            wal: WalOptions::default(),
             shutdown_deadline: Duration::from_secs(5),
         }
     }
@@ -135,6 +144,12 @@ impl HostConfig {
     /// more; its further requests then wait with it.
     pub fn client_bytes_max(mut self, bytes: usize) -> Self {
         self.client_bytes_max = bytes;
+        self
+    }
+
+    /// How the log on disk behaves, for instance how large its segments are.
+    pub fn wal(mut self, options: WalOptions) -> Self {
+        self.wal = options;
         self
     }
 

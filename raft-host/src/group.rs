@@ -367,10 +367,7 @@ impl<S: Storage, R> Slot<S, R> {
     }
 
     pub(crate) fn status(&self) -> GroupStatus {
-        // A node in mid-panic may be in any state; the text of the panic is what can be relied upon.
-        let node = self.replica.node();
-        let asked = catch_unwind(AssertUnwindSafe(|| (node.status(), node.why_no_leader())));
-        let mut status = GroupStatus::new(self.group, asked.ok());
+        let mut status = GroupStatus::new(self.group, self.replica.node());
         status.bug = self.poisoned.clone();
         status.open_proposals = self.proposals.len();
         status.open_queries = self.queries.len();

@@ -8,26 +8,21 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use raft_core::node::Bootstrap;
-use raft_core::types::{GroupId, Identity, Incarnation, Member, NodeId};
-use raft_storage::MemoryStorage;
+use raft_core::types::{GroupId, Member, NodeId};
+use raft_storage::{Disk, FileDisk};
 use raft_transport::tcp::reactor::{Reactor, ReactorConfig, ReactorError};
 
 use crate::client::{Client, ask_status};
 use crate::config::{Group, HostConfig};
-use crate::core::HostCore;
 use crate::error::HostError;
 use crate::mailbox::Mailbox;
+use crate::opening;
 use crate::rpc::service::{Service, ServiceLimits};
-use crate::runner::{Origin, Runner};
+use crate::runner::Runner;
 use crate::status::HostStatus;
-use crate::store::Store;
 
 /// How long dropping a host waits for its threads.
 const DROP_PATIENCE: Duration = Duration::from_millis(200);
-
-/// No group's window is smaller, however many groups there are.
-const WINDOW_BYTES_MIN: usize = 64 << 10;
 
 /// A running member of one or more groups.
 ///
@@ -56,39 +51,70 @@ impl Host {
         groups: impl IntoIterator<Item = Group>,
     ) -> Result<Self, HostError> {
         let groups: Vec<Group> = groups.into_iter().collect();
-        let names = check(&config, &groups)?;
-        let addresses = Resolved::of(&config)?;
-        let incarnation = draw_incarnation(&config)?;
-        let member = Member { node: config.node, incarnation };
-        let reactor = open_reactor(&config, &addresses, member)?;
+        check(&config, &groups)?;
+        let Some(path) = config.data_dir.clone() else {
+            let stores = opening::Stores::in_memory(&config, &groups)?;
+            return Host::run(config, groups, stores);
+        };
+        let disk = FileDisk::open(&path).map_err(|error| HostError::Store {
+            path,
+            what: format!("can't open the directory: {error}"),
+        })?;
+        Host::start_on(disk, config, groups)
+    }
+
+    /// [`start`](Self::start) on a disk of the caller's, instead of a directory.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(
+        disk: impl Disk,
+        config: HostConfig,
+        groups: impl IntoIterator<Item = Group>,
+    ) -> Result<Self, HostError> {
+        let groups: Vec<Group> = groups.into_iter().collect();
+        check(&config, &groups)?;
+        let stores = opening::Stores::on_disk(disk, &config, &groups)?;
+        Host::run(config, groups, stores)
+    }
+
+    fn run(
+        config: HostConfig,
+        groups: Vec<Group>,
+        stores: opening::Stores,
+    ) -> Result<Self, HostError> {
+        let names = groups.iter().map(|group| group.id).collect();
+        let reactor = open_reactor(&config, &Resolved::of(&config)?, stores.member)?;
         let (peer_address, client_address) = listening(&reactor)?;
         let waker = reactor.waker();
         let wake = Arc::new(move || {
             waker.wake().expect("an eventfd, pipe or queue of our own takes a wake-up");
         });
         let mailbox = Arc::new(Mailbox::new(config.inbox_bytes_max, wake));
-        let core = open_core(&config, groups, member)?;
-        let (ids, tick, deadline) =
-            ((config.cluster, config.node), config.tick, config.shutdown_deadline);
+        let (core, disk) = stores.into_core(&config, groups, &mailbox)?;
         let service = Service::new(ServiceLimits {
             open_bytes_max: config.client_bytes_max,
             response_bytes_max: config.response_bytes_max,
         });
-        let mut runner = Runner::new(ids, core, reactor, service, mailbox.clone(), tick);
+        let ids = (config.cluster, config.node);
+        let mut runner =
+            Runner::new(ids, core, reactor, service, mailbox.clone(), disk, config.tick);
         let (end, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("raft-{}", config.node))
             .spawn(move || {
                 let result = runner.run();
-                let _ = end.send(result.map_err(|error| HostError::Stopped(error.to_string())));
+                // The reactor's ports and the store are free before anybody hears of the end.
+                drop(runner);
+                let _ = end.send(result);
             })
-            .map_err(|source| HostError::System { what: "can't start a thread", source })?;
+            .map_err(no_thread)?;
         Ok(Host {
             mailbox,
             groups: names,
             peer_address,
             client_address,
-            shutdown_deadline: deadline,
+            shutdown_deadline: config.shutdown_deadline,
             thread: Some(thread),
             ended,
         })
@@ -151,7 +177,7 @@ impl Drop for Host {
     }
 }
 
-fn check(config: &HostConfig, groups: &[Group]) -> Result<BTreeSet<GroupId>, HostError> {
+fn check(config: &HostConfig, groups: &[Group]) -> Result<(), HostError> {
     let fail = |what: String| Err(HostError::Config(what));
     let names: BTreeSet<GroupId> = groups.iter().map(|group| group.id).collect();
     if config.node == 0 {
@@ -163,13 +189,10 @@ fn check(config: &HostConfig, groups: &[Group]) -> Result<BTreeSet<GroupId>, Hos
     if groups.is_empty() || names.len() != groups.len() {
         return fail("at least one group, and each one once".to_owned());
     }
-    if let Some(path) = &config.data_dir {
-        return fail(format!("{}: durable stores are not built yet; use memory", path.display()));
-    }
     if config.tick.is_zero() {
         return fail("a tick must take some time".to_owned());
     }
-    Ok(names)
+    Ok(())
 }
 
 /// The members' addresses, looked up.
@@ -229,44 +252,6 @@ fn listening(reactor: &Reactor) -> Result<(SocketAddr, Option<SocketAddr>), Host
     Ok((reactor.local_addr().map_err(failed)?, reactor.client_addr().map_err(failed)?))
 }
 
-/// A new store's incarnation is nothing that anybody could guess or repeat.
-fn draw_incarnation(config: &HostConfig) -> Result<Incarnation, HostError> {
-    if config.new_cluster {
-        return Ok(0);
-    }
-    let drawn = getrandom::u64().map_err(|error| HostError::System {
-        what: "the operating system gives no random numbers",
-        source: io::Error::other(error.to_string()),
-    })?;
-    // 0 stands for an operator's word.
-    Ok(drawn.max(1))
-}
-
-fn open_core(
-    config: &HostConfig,
-    groups: Vec<Group>,
-    member: Member,
-) -> Result<HostCore<Store, Origin>, HostError> {
-    let mut core = HostCore::new(config.request_bytes_max);
-    for (node, addresses) in &config.members {
-        if let Some(address) = &addresses.clients {
-            core.set_client_address(*node, address.clone());
-        }
-    }
-    let nodes: Vec<NodeId> = config.members.keys().copied().collect();
-    let bootstrap = match config.new_cluster {
-        true => Bootstrap::Trusted(nodes),
-        false => Bootstrap::Ask(nodes),
-    };
-    let share = (config.window_bytes_max / groups.len()).max(WINDOW_BYTES_MIN);
-    for mut group in groups {
-        let (id, settings) = (group.id, &mut group.settings);
-        settings.config.window_bytes_max = settings.config.window_bytes_max.min(share);
-        settings.config.seed ^= member.incarnation ^ id.rotate_left(16);
-        let storage = MemoryStorage::new(Identity { cluster: config.cluster, group: id, member });
-        let recovered = storage.recovered();
-        core.add_group(group, &bootstrap, &recovered, Store::Memory(storage))
-            .map_err(|error| HostError::Group { group: id, error })?;
-    }
-    Ok(core)
+pub(crate) fn no_thread(source: io::Error) -> HostError {
+    HostError::System { what: "can't start a thread", source }
 }

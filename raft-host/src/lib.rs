@@ -48,6 +48,7 @@ mod group;
 pub mod hooks;
 pub mod host;
 mod mailbox;
+mod opening;
 pub mod outcome;
 pub mod pending;
 pub mod rpc;

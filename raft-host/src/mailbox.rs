@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raft_core::storage::Wake;
+use raft_core::snapshot::{SnapshotError, SnapshotMeta};
+use raft_core::storage::{Completion, Wake};
 use raft_core::types::GroupId;
 
 use crate::outcome::{ProposeResult, QueryResult};
@@ -36,6 +37,8 @@ impl Request {
 #[derive(Debug, Default)]
 pub(crate) struct Mail {
     pub(crate) requests: Vec<Request>,
+    pub(crate) completions: Vec<(GroupId, Completion)>,
+    pub(crate) snapshots: Vec<(GroupId, Result<SnapshotMeta, SnapshotError>)>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +49,8 @@ struct State {
     woken: bool,
     closed: bool,
     stop: bool,
+    /// Why a thread can't go on, if one can't.
+    failure: Option<String>,
 }
 
 /// Why a request was not taken.
@@ -84,6 +89,34 @@ impl Mailbox {
         Ok(())
     }
 
+    pub(crate) fn completed(&self, completions: &mut Vec<(GroupId, Completion)>) {
+        let mut state = self.state.lock();
+        state.mail.completions.append(completions);
+        self.wake_after(state);
+    }
+
+    pub(crate) fn snapshot_ended(
+        &self,
+        group: GroupId,
+        result: Result<SnapshotMeta, SnapshotError>,
+    ) {
+        let mut state = self.state.lock();
+        state.mail.snapshots.push((group, result));
+        self.wake_after(state);
+    }
+
+    /// A thread can't go on, so the host can't.
+    pub(crate) fn fail(&self, what: String) {
+        let mut state = self.state.lock();
+        state.failure.get_or_insert(what);
+        state.stop = true;
+        self.wake_after(state);
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.state.lock().failure.clone()
+    }
+
     /// The reader is to stop, soon.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
@@ -107,7 +140,7 @@ impl Mailbox {
 
     pub(crate) fn gauge(&self) -> Gauge {
         let bytes = self.state.lock().request_bytes as u64;
-        Gauge { name: "inbox", bytes, bytes_max: self.request_bytes_max as u64 }
+        Gauge { name: "inbox", bytes, bytes_max: Some(self.request_bytes_max as u64) }
     }
 
     /// One wake-up for all that comes in until the reader looks, and outside the lock.

@@ -8,13 +8,14 @@ use raft_core::types::{ClusterId, GroupId, NodeId};
 use raft_transport::tcp::reactor::{ClientId, Event, Reactor, ReactorError};
 
 use crate::core::{HostCore, Output, Reply};
+use crate::error::HostError;
 use crate::mailbox::{Mail, Mailbox, Request};
 use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, QueryResult};
 use crate::pending::Completer;
 use crate::rpc::codec::{Kind, RequestRecord};
 use crate::rpc::service::{Call, Service};
 use crate::status::{Gauge, HostStatus};
-use crate::store::Store;
+use crate::store::{DiskThreads, Store};
 
 /// Who asked.
 pub(crate) enum Origin {
@@ -33,6 +34,8 @@ pub(crate) struct Runner {
     pub(crate) reactor: Reactor,
     pub(crate) service: Service,
     pub(crate) mailbox: Arc<Mailbox>,
+    /// `None` where the stores are in memory.
+    pub(crate) disk: Option<DiskThreads>,
     pub(crate) tick: Duration,
     clock: Clock,
     out: Output<Origin>,
@@ -56,6 +59,7 @@ impl Runner {
         reactor: Reactor,
         service: Service,
         mailbox: Arc<Mailbox>,
+        disk: Option<DiskThreads>,
         tick: Duration,
     ) -> Self {
         Runner {
@@ -65,6 +69,7 @@ impl Runner {
             reactor,
             service,
             mailbox,
+            disk,
             tick,
             clock: Clock { started: Instant::now(), ticks: 0 },
             out: Output::default(),
@@ -75,8 +80,16 @@ impl Runner {
         }
     }
 
-    /// Runs until it is told to stop, or the readiness loop fails.
-    pub(crate) fn run(&mut self) -> Result<(), ReactorError> {
+    /// Runs until it is told to stop, or can't go on.
+    pub(crate) fn run(&mut self) -> Result<(), HostError> {
+        let result = self.run_loop().map_err(|error| HostError::Stopped(error.to_string()));
+        match self.mailbox.failure() {
+            Some(what) => Err(HostError::Stopped(what)),
+            None => result,
+        }
+    }
+
+    fn run_loop(&mut self) -> Result<(), ReactorError> {
         loop {
             // The first turn comes before the first wait: new groups have something to say.
             self.turn();
@@ -167,6 +180,12 @@ impl Runner {
     fn take_mail(&mut self) -> bool {
         let mut mail = std::mem::take(&mut self.mail);
         let stop = self.mailbox.take(&mut mail);
+        for (group, completion) in mail.completions.drain(..) {
+            self.core.with_storage(group, |store| store.completed(completion));
+        }
+        for (group, result) in mail.snapshots.drain(..) {
+            self.core.end_snapshot(group, result);
+        }
         for request in mail.requests.drain(..) {
             self.on_request(request);
         }
@@ -189,14 +208,21 @@ impl Runner {
         }
     }
 
-    /// Turns the groups and carries out what they want, until they want nothing more.
+    /// Turns the groups and carries out what they want.
     fn turn(&mut self) {
         self.core.turn(&mut self.out);
-        while !self.out.snapshots.is_empty() {
-            for (group, job) in std::mem::take(&mut self.out.snapshots) {
-                self.core.run_snapshot(group, job);
+        while let Some((group, job)) = self.out.snapshots.pop() {
+            match &self.disk {
+                Some(disk) => disk.write_snapshot(group, job),
+                None => {
+                    self.core.run_snapshot(group, job);
+                    self.core.turn(&mut self.out);
+                }
             }
-            self.core.turn(&mut self.out);
+        }
+        // The disk begins first: what the network is given now travels while it works.
+        if let Some(disk) = &self.disk {
+            disk.notify();
         }
         self.hand_out();
         // Its requests are new work for the groups. Each round ends some, or hands in none.
@@ -263,17 +289,19 @@ impl Runner {
     fn status(&self) -> HostStatus {
         let groups: Vec<GroupId> = self.core.groups().collect();
         let (used, limit) = self.core.request_bytes();
+        let mut queues = vec![
+            self.mailbox.gauge(),
+            Gauge { name: "requests", bytes: used as u64, bytes_max: Some(limit as u64) },
+            self.service.gauge(),
+        ];
+        queues.extend(self.disk.iter().flat_map(DiskThreads::gauges));
         HostStatus {
             cluster: self.cluster,
             node: self.node,
             groups: groups.into_iter().filter_map(|group| self.core.status(group)).collect(),
             core: self.core.stats(),
             clients: self.service.clients(),
-            queues: vec![
-                self.mailbox.gauge(),
-                Gauge { name: "requests", bytes: used as u64, bytes_max: limit as u64 },
-                self.service.gauge(),
-            ],
+            queues,
         }
     }
 
@@ -291,6 +319,10 @@ impl Runner {
         for _ in 0..2 {
             self.reactor.poll(Some(FAREWELL), &mut self.events)?;
             self.events.clear();
+        }
+        // The threads of the disk finish what they have, and with the last of them its lock goes.
+        if let Some(disk) = self.disk.take() {
+            disk.join();
         }
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! What a host says about itself: plain numbers and words, ready to be printed as JSON.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_core::node::Node;
 use raft_core::ready::RoleName;
-use raft_core::status::{Standing, Status};
+use raft_core::status::Standing;
 use raft_core::types::{ClusterId, GroupId, LogIndex, NodeId, Term};
-use raft_core::why::WhyNoLeader;
+use raft_core::why::{WhyLagging, WhyNoLeader};
 
 use crate::core::CoreStats;
 
@@ -23,6 +26,8 @@ pub struct GroupStatus {
     pub leader: Option<NodeId>,
     /// Why no leader is known.
     pub why_no_leader: Option<String>,
+    /// On a leader: who is behind, and why.
+    pub lagging: Vec<Lagging>,
     /// This store's incarnation, in hexadecimal; `0` where an operator vouched for it.
     pub incarnation: String,
     /// The end of the log.
@@ -61,6 +66,29 @@ pub struct GroupStatus {
     pub counters: GroupCounters,
     /// What the core counted.
     pub core: CoreCounters,
+}
+
+/// A member that is behind its leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Lagging {
+    /// Which.
+    pub node: NodeId,
+    /// Why.
+    pub why: String,
+}
+
+impl Lagging {
+    fn all(node: &Node) -> Vec<Lagging> {
+        let of = |peer: NodeId| {
+            let why = match node.why_lagging(peer) {
+                WhyLagging::NotMine | WhyLagging::UpToDate => return None,
+                why => why,
+            };
+            Some(Lagging { node: peer, why: format!("{why:?}") })
+        };
+        node.membership().voters().iter().filter_map(|member| of(member.node)).collect()
+    }
 }
 
 /// Counts of one group since its start.
@@ -129,15 +157,17 @@ pub struct Gauge {
     pub name: &'static str,
     /// Bytes in it.
     pub bytes: u64,
-    /// The most bytes that may be in it.
-    pub bytes_max: u64,
+    /// The most bytes that may be in it; `None` where other limits bound it.
+    pub bytes_max: Option<u64>,
 }
 
 impl GroupStatus {
     /// What the node said, if it could still speak.
-    pub(crate) fn new(group: GroupId, asked: Option<(Status, WhyNoLeader)>) -> Self {
+    pub(crate) fn new(group: GroupId, node: &Node) -> Self {
         let blank = GroupStatus { group, role: "unknown", ..GroupStatus::default() };
-        let Some((status, why)) = asked else { return blank };
+        // A node in mid-panic may be in any state.
+        let ask = || (node.status(), node.why_no_leader(), Lagging::all(node));
+        let Ok((status, why, lagging)) = catch_unwind(AssertUnwindSafe(ask)) else { return blank };
         let stats = status.stats;
         GroupStatus {
             role: role_text(status.role),
@@ -145,6 +175,7 @@ impl GroupStatus {
             term: status.term,
             leader: status.leader,
             why_no_leader: why_text(&why),
+            lagging,
             incarnation: format!("{:x}", status.identity.member.incarnation),
             last_log_index: status.last_log.index,
             durable_index: status.durable_index,

@@ -181,7 +181,7 @@ impl Service {
     /// The same, beside what is allowed.
     pub(crate) fn gauge(&self) -> Gauge {
         let bytes_max = self.limits.open_bytes_max * self.clients.len();
-        Gauge { name: "calls", bytes: self.open_bytes as u64, bytes_max: bytes_max as u64 }
+        Gauge { name: "calls", bytes: self.open_bytes as u64, bytes_max: Some(bytes_max as u64) }
     }
 
     /// How many clients there are.

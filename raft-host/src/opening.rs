@@ -1,0 +1,149 @@
+//! Opening the stores of a host's groups: whose they are, and what is in them.
+
+use std::io;
+use std::sync::Arc;
+
+use raft_core::node::Bootstrap;
+use raft_core::storage::Recovered;
+use raft_core::types::{Identity, Incarnation, Member, NodeId};
+use raft_storage::{Disk, MemoryStorage, Wal, WalError};
+
+use crate::config::{Group, HostConfig};
+use crate::core::HostCore;
+use crate::error::HostError;
+use crate::host::no_thread;
+use crate::mailbox::Mailbox;
+use crate::runner::Origin;
+use crate::store::{DiskThreads, Store};
+
+/// No group's window is smaller, however many groups there are.
+const WINDOW_BYTES_MIN: usize = 64 << 10;
+
+/// The opened stores.
+pub(crate) struct Stores {
+    /// Whose they are.
+    pub(crate) member: Member,
+    /// What they held, in the order of the groups.
+    recovered: Vec<Recovered>,
+    kind: Kind,
+}
+
+enum Kind {
+    Memory,
+    /// Starts the threads that have the disk. A closure, so that nobody else need know the disk's type.
+    Disk(StartDisk),
+}
+
+type StartDisk = Box<dyn FnOnce(&Arc<Mailbox>) -> io::Result<DiskThreads>>;
+
+impl Stores {
+    pub(crate) fn in_memory(config: &HostConfig, groups: &[Group]) -> Result<Self, HostError> {
+        let member = Member { node: config.node, incarnation: draw_incarnation(config)? };
+        let fresh = |group: &Group| Recovered::fresh(identity(config, member, group));
+        Ok(Stores { member, recovered: groups.iter().map(fresh).collect(), kind: Kind::Memory })
+    }
+
+    /// Opens what is there, or creates it. A new store's identity is durable on return, so before it
+    /// says anything to anybody.
+    pub(crate) fn on_disk(
+        disk: impl Disk,
+        config: &HostConfig,
+        groups: &[Group],
+    ) -> Result<Self, HostError> {
+        let failed = |error| wal_error(config, error);
+        let mut wal = Wal::open(disk, config.wal.clone()).map_err(failed)?;
+        let incarnation = match wal.identities().next() {
+            Some(found) => owned(config, found)?,
+            None => draw_incarnation(config)?,
+        };
+        let member = Member { node: config.node, incarnation };
+        let mut recovered = Vec::new();
+        for group in groups {
+            let opened = wal.open_group(identity(config, member, group));
+            recovered.push(opened.map_err(failed)?);
+        }
+        let start: StartDisk = Box::new(move |mailbox| DiskThreads::start(wal, mailbox));
+        Ok(Stores { member, recovered, kind: Kind::Disk(start) })
+    }
+
+    /// Puts the groups on their stores, and starts the threads that these need.
+    pub(crate) fn into_core(
+        self,
+        config: &HostConfig,
+        groups: Vec<Group>,
+        mailbox: &Arc<Mailbox>,
+    ) -> Result<(HostCore<Store, Origin>, Option<DiskThreads>), HostError> {
+        let mut core = HostCore::new(config.request_bytes_max);
+        for (node, addresses) in &config.members {
+            if let Some(address) = &addresses.clients {
+                core.set_client_address(*node, address.clone());
+            }
+        }
+        let disk = match self.kind {
+            Kind::Memory => None,
+            Kind::Disk(start) => Some(start(mailbox).map_err(no_thread)?),
+        };
+        let bootstrap = bootstrap(config);
+        let share = (config.window_bytes_max / groups.len()).max(WINDOW_BYTES_MIN);
+        for (mut group, recovered) in groups.into_iter().zip(&self.recovered) {
+            let (id, limits) = (group.id, &mut group.settings.config);
+            limits.window_bytes_max = limits.window_bytes_max.min(share);
+            // The groups of a host need not all stand for election at once.
+            limits.seed ^= self.member.incarnation ^ id.rotate_left(16);
+            let store = match &disk {
+                None => Store::Memory(MemoryStorage::new(recovered.identity)),
+                Some(disk) => disk.store(id),
+            };
+            core.add_group(group, &bootstrap, recovered, store)
+                .map_err(|error| HostError::Group { group: id, error })?;
+        }
+        Ok((core, disk))
+    }
+}
+
+fn bootstrap(config: &HostConfig) -> Bootstrap {
+    let nodes: Vec<NodeId> = config.members.keys().copied().collect();
+    match config.new_cluster {
+        true => Bootstrap::Trusted(nodes),
+        false => Bootstrap::Ask(nodes),
+    }
+}
+
+fn identity(config: &HostConfig, member: Member, group: &Group) -> Identity {
+    Identity { cluster: config.cluster, group: group.id, member }
+}
+
+/// A new store's incarnation is nothing that anybody could guess or repeat.
+fn draw_incarnation(config: &HostConfig) -> Result<Incarnation, HostError> {
+    if config.new_cluster {
+        return Ok(0);
+    }
+    let drawn = getrandom::u64().map_err(|error| HostError::System {
+        what: "the operating system gives no random numbers",
+        source: io::Error::other(error.to_string()),
+    })?;
+    // 0 stands for an operator's word.
+    Ok(drawn.max(1))
+}
+
+/// The incarnation of a store that is there, if it is this member's.
+fn owned(config: &HostConfig, found: Identity) -> Result<Incarnation, HostError> {
+    let Identity { cluster, member: Member { node, incarnation }, .. } = found;
+    if (cluster, node) == (config.cluster, config.node) {
+        return Ok(incarnation);
+    }
+    let what = format!(
+        "the store belongs to node {node} of cluster {cluster:x}, not to node {} of cluster {:x}",
+        config.node, config.cluster
+    );
+    Err(HostError::ForeignStore { path: config.store_path(), what })
+}
+
+fn wal_error(config: &HostConfig, error: WalError) -> HostError {
+    let path = config.store_path();
+    match error {
+        WalError::Locked { .. } => HostError::Locked { path },
+        WalError::WrongIdentity { .. } => HostError::ForeignStore { path, what: error.to_string() },
+        other => HostError::Store { path, what: other.to_string() },
+    }
+}

@@ -1,0 +1,148 @@
+//! The thread that has the log of all groups: whatever waits becomes durable with one flush.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use raft_core::ready::{LogRead, Write};
+use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
+use raft_core::types::{GroupId, LogIndex};
+use raft_storage::{Disk, Wal};
+
+use crate::mailbox::Mailbox;
+use crate::status::Gauge;
+
+/// So many bytes of chunks of snapshots may wait; whoever writes one waits for room.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) enum LogJob {
+    Submit(Write),
+    Read(LogRead),
+    Compact(LogIndex),
+    Stage(SnapshotChunk),
+    Seal(Arc<SnapshotMeta>),
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    waiting: Vec<(GroupId, LogJob)>,
+    entry_bytes: usize,
+    chunk_bytes: usize,
+    stop: bool,
+}
+
+/// What the log's thread is to do, in order.
+#[derive(Debug, Default)]
+pub(crate) struct LogQueue {
+    jobs: Mutex<Jobs>,
+    arrived: Condvar,
+    /// Chunks have left.
+    room: Condvar,
+}
+
+impl LogQueue {
+    /// Hands in a job; [`notify`](Self::notify) follows once for all of a turn.
+    pub(crate) fn push(&self, group: GroupId, job: LogJob) {
+        self.jobs.lock().push(group, job);
+    }
+
+    /// Hands in a chunk once there is room for it; `false` if it is over.
+    pub(super) fn push_chunk(&self, group: GroupId, chunk: SnapshotChunk) -> bool {
+        let mut jobs = self.jobs.lock();
+        while jobs.chunk_bytes >= CHUNK_BYTES_MAX && !jobs.stop {
+            self.room.wait(&mut jobs);
+        }
+        if jobs.stop {
+            return false;
+        }
+        jobs.push(group, LogJob::Stage(chunk));
+        drop(jobs);
+        self.arrived.notify_one();
+        true
+    }
+
+    pub(super) fn notify(&self) {
+        if !self.jobs.lock().waiting.is_empty() {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// The thread is to end once nothing waits.
+    pub(super) fn stop(&self) {
+        self.jobs.lock().stop = true;
+        self.arrived.notify_one();
+        self.room.notify_all();
+    }
+
+    /// What waits for the thread; what it is flushing has left the queue.
+    pub(super) fn gauges(&self) -> [Gauge; 2] {
+        let jobs = self.jobs.lock();
+        // Each group's limit on undurable bytes is what bounds the entries.
+        let entries = Gauge { name: "log", bytes: jobs.entry_bytes as u64, bytes_max: None };
+        let (bytes, bytes_max) = (jobs.chunk_bytes as u64, Some(CHUNK_BYTES_MAX as u64));
+        [entries, Gauge { name: "snapshots", bytes, bytes_max }]
+    }
+
+    fn is_idle(&self) -> bool {
+        let jobs = self.jobs.lock();
+        jobs.waiting.is_empty() && !jobs.stop
+    }
+
+    /// Waits for jobs and swaps them into the empty `taken`; `false` when it is over.
+    fn take(&self, taken: &mut Vec<(GroupId, LogJob)>) -> bool {
+        let mut jobs = self.jobs.lock();
+        while jobs.waiting.is_empty() && !jobs.stop {
+            self.arrived.wait(&mut jobs);
+        }
+        jobs.entry_bytes = 0;
+        if std::mem::take(&mut jobs.chunk_bytes) > 0 {
+            self.room.notify_all();
+        }
+        std::mem::swap(&mut jobs.waiting, taken);
+        !taken.is_empty()
+    }
+}
+
+impl Jobs {
+    fn push(&mut self, group: GroupId, job: LogJob) {
+        match &job {
+            LogJob::Submit(write) => self.entry_bytes += write.operations().entries.bytes_len(),
+            LogJob::Stage(chunk) => self.chunk_bytes += chunk.data.len(),
+            LogJob::Read(_) | LogJob::Compact(_) | LogJob::Seal(_) => {}
+        }
+        self.waiting.push((group, job));
+    }
+}
+
+/// The log's thread.
+pub(super) fn run<D: Disk>(mut wal: Wal<D>, queue: &LogQueue, mailbox: &Mailbox) {
+    let mut jobs = Vec::new();
+    let mut completions = Vec::new();
+    loop {
+        // A segment of zeroes, made while there is nothing better to do, is flushed faster.
+        while queue.is_idle() && wal.prepare_next() {}
+        if !queue.take(&mut jobs) {
+            return;
+        }
+        for (group, job) in jobs.drain(..) {
+            match job {
+                LogJob::Submit(write) => wal.submit(group, write),
+                LogJob::Read(read) => wal.read(group, read),
+                LogJob::Compact(through) => wal.compact(group, through),
+                LogJob::Stage(chunk) => wal.stage(group, &chunk),
+                LogJob::Seal(meta) => wal.seal(group, meta),
+            }
+        }
+        while wal.has_work() {
+            wal.write_batch();
+            wal.sync_batch();
+            wal.poll(&mut completions);
+            mailbox.completed(&mut completions);
+        }
+        // A seal alone is no work for a batch.
+        wal.poll(&mut completions);
+        if !completions.is_empty() {
+            mailbox.completed(&mut completions);
+        }
+    }
+}
