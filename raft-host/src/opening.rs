@@ -23,6 +23,8 @@ const WINDOW_BYTES_MIN: usize = 64 << 10;
 pub(crate) struct Stores {
     /// Whose they are.
     pub(crate) member: Member,
+    /// Drawn at each start.
+    start_seed: u64,
     /// What they held, in the order of the groups.
     recovered: Vec<Recovered>,
     kind: Kind,
@@ -40,7 +42,8 @@ impl Stores {
     pub(crate) fn in_memory(config: &HostConfig, groups: &[Group]) -> Result<Self, HostError> {
         let member = Member { node: config.node, incarnation: draw_incarnation(config)? };
         let fresh = |group: &Group| Recovered::fresh(identity(config, member, group));
-        Ok(Stores { member, recovered: groups.iter().map(fresh).collect(), kind: Kind::Memory })
+        let recovered = groups.iter().map(fresh).collect();
+        Ok(Stores { member, start_seed: draw()?, recovered, kind: Kind::Memory })
     }
 
     /// Opens what is there, or creates it. A new store's identity is durable on return, so before it
@@ -63,7 +66,7 @@ impl Stores {
             recovered.push(opened.map_err(failed)?);
         }
         let start: StartDisk = Box::new(move |mailbox| DiskThreads::start(wal, mailbox));
-        Ok(Stores { member, recovered, kind: Kind::Disk(start) })
+        Ok(Stores { member, start_seed: draw()?, recovered, kind: Kind::Disk(start) })
     }
 
     /// Puts the groups on their stores, and starts the threads that these need.
@@ -88,8 +91,9 @@ impl Stores {
         for (mut group, recovered) in groups.into_iter().zip(&self.recovered) {
             let (id, limits) = (group.id, &mut group.settings.config);
             limits.window_bytes_max = limits.window_bytes_max.min(share);
-            // The groups of a host need not all stand for election at once.
-            limits.seed ^= self.member.incarnation ^ id.rotate_left(16);
+            // Another seed for each group, so that not all stand for election at once, and at each
+            // start, so that no late answer to an earlier life passes for one to this one.
+            limits.seed ^= self.start_seed ^ id.rotate_left(16);
             let store = match &disk {
                 None => Store::Memory(MemoryStorage::new(recovered.identity)),
                 Some(disk) => disk.store(id),
@@ -118,12 +122,15 @@ fn draw_incarnation(config: &HostConfig) -> Result<Incarnation, HostError> {
     if config.new_cluster {
         return Ok(0);
     }
-    let drawn = getrandom::u64().map_err(|error| HostError::System {
+    // 0 stands for an operator's word.
+    Ok(draw()?.max(1))
+}
+
+fn draw() -> Result<u64, HostError> {
+    getrandom::u64().map_err(|error| HostError::System {
         what: "the operating system gives no random numbers",
         source: io::Error::other(error.to_string()),
-    })?;
-    // 0 stands for an operator's word.
-    Ok(drawn.max(1))
+    })
 }
 
 /// The incarnation of a store that is there, if it is this member's.

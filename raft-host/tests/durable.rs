@@ -86,7 +86,16 @@ impl Cluster {
             let mut all = Vec::new();
             until("the member answers", || {
                 let answer = host.client(1).query("").wait_timeout(PATIENCE);
-                let answer = answer.unwrap_or_else(|_| panic!("{:#?}", self.hosts.iter().flatten().map(|h| h.status().unwrap().groups).collect::<Vec<_>>()));
+                let answer = answer.unwrap_or_else(|_| {
+                    panic!(
+                        "{:#?}",
+                        self.hosts
+                            .iter()
+                            .flatten()
+                            .map(|h| h.status().unwrap().groups)
+                            .collect::<Vec<_>>()
+                    )
+                });
                 answer.is_ok_and(|answer| {
                     all = String::from_utf8(answer.into())
                         .unwrap()
