@@ -39,6 +39,10 @@ impl Stored {
             Record::State(state) => self.apply_state(state, segment, ledger),
             Record::Entries(view) => {
                 self.log.replace(Extent { view, segment, offset }, ledger);
+                // An extent that went beyond what is compacted may have been cut back to it.
+                if let Some(state) = &self.state {
+                    self.log.compact(state.compacted.index, ledger);
+                }
             }
             Record::Rewritten(view) => {
                 if !self.log.move_to(Extent { view, segment, offset }, ledger) {
