@@ -342,7 +342,8 @@ impl<D: Disk> Wal<D> {
 
     fn lay_out_compactions(&mut self) {
         for id in std::mem::take(&mut self.compacting) {
-            if let Some(group) = self.groups.get_mut(&id)
+            if self.failed.is_none()
+                && let Some(group) = self.groups.get_mut(&id)
                 && group.compact()
             {
                 self.builder.push_state(&group.head);
@@ -421,6 +422,10 @@ impl<D: Disk> Wal<D> {
         self.failed.get_or_insert(error.clone());
         self.is_written = false;
         self.queued_bytes = 0;
+        // What was laid out is never written; a full batch would take no write any more to fail it.
+        self.builder = Builder::default();
+        // Only a durable batch vouches for what it leaves behind.
+        self.oldest = 0;
         for (id, write) in self.written.drain(..).chain(self.queue.drain(..)) {
             self.completions.push((id, Completion::Written(write.failed(error.clone()))));
         }
