@@ -25,7 +25,7 @@ mod state;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use raft_storage::disk::{Disk, DiskFile, OpenMode};
+use raft_storage::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use state::{Chance, FileId, State};
 
 /// Which of the changes that no sync has covered are there after a crash. They are numbered from
@@ -47,7 +47,7 @@ pub enum Keep {
 /// What an operation answers instead of succeeding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The disk does not do it (`EIO`). A write has written some part; a sync has written some
+    /// The disk does not do it (`EIO`). A write has written some whole sectors; a sync has written some
     /// sectors and lost the others for good, though they can still be read.
     Io,
     /// The disk is full (`ENOSPC`); otherwise the same.
@@ -175,7 +175,7 @@ impl SimDisk {
         self.state().check_alive(self.life).is_err()
     }
 
-    /// Makes the disk full after so many bytes more have been written; `None` ends that.
+    /// Makes the disk full after so many bytes more have been written, in whole sectors; `None` ends that.
     pub fn full_after(&self, bytes: Option<u64>) {
         self.state().room = bytes;
     }
@@ -304,6 +304,7 @@ impl DiskFile for SimFile {
             None if room < bytes.len() => (Some(Fault::Full), room),
             None => (None, bytes.len()),
         };
+        let written = if fault.is_some() { whole_sectors(written, offset) } else { written };
         state.write(self.file, &bytes[..written], offset as usize);
         state.room = state.room.map(|room| room.saturating_sub(written as u64));
         fault.map_or(Ok(()), |fault| Err(fault.error()))
@@ -327,6 +328,13 @@ impl DiskFile for SimFile {
             }
         }
     }
+}
+
+/// How much of a write that ends early gets there: the cache takes whole pages, so no sector is torn.
+fn whole_sectors(bytes: usize, offset: u64) -> usize {
+    let offset = offset as usize;
+    let end = (offset + bytes) / SECTOR_BYTES * SECTOR_BYTES;
+    end.saturating_sub(offset)
 }
 
 #[cfg(test)]
