@@ -63,6 +63,9 @@ pub struct GroupSettings {
     pub snapshots: SnapshotPolicy,
     /// The most bytes of this group's requests that wait for their end; beyond it the answer is `Busy`.
     pub request_bytes_max: usize,
+    /// How long a query waits for its end. A member that is far behind knows what it must have applied
+    /// before it may answer, and may not get there.
+    pub query_patience_ticks: u32,
 }
 
 impl Default for GroupSettings {
@@ -71,6 +74,7 @@ impl Default for GroupSettings {
             config: Config::default(),
             snapshots: SnapshotPolicy::default(),
             request_bytes_max: 32 << 20,
+            query_patience_ticks: 500,
         }
     }
 }
@@ -145,11 +149,11 @@ impl<S: Storage, R> HostCore<S, R> {
         let Group { id, settings, machine, hooks } = group;
         assert!(!self.places.contains_key(&id), "group {id} was added before");
         assert_eq!(id, recovered.identity.group, "the store of another group");
-        let GroupSettings { config, snapshots, request_bytes_max } = settings;
         let parts = (storage, Outgoing::default(), machine);
-        let replica = Replica::new(config, snapshots, recovered, bootstrap, parts)?;
+        let (config, policy) = (settings.config.clone(), settings.snapshots);
+        let replica = Replica::new(config, policy, recovered, bootstrap, parts)?;
         let place = self.slots.len();
-        self.slots.push(Slot::new(id, replica, hooks, request_bytes_max, self.now));
+        self.slots.push(Slot::new(id, replica, hooks, &settings, self.now));
         self.places.insert(id, place);
         self.timers.insert((self.now, place));
         self.touch(place);

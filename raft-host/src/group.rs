@@ -12,7 +12,7 @@ use raft_core::ticket::{End, Ticket};
 use raft_core::transport::Transport;
 use raft_core::types::{GroupId, NodeId, Term};
 
-use crate::core::{Output, Reply};
+use crate::core::{GroupSettings, Output, Reply};
 use crate::hooks::{AnyHooks, AnyMachine};
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
@@ -54,6 +54,8 @@ impl Budget {
 struct Open<R> {
     request: R,
     bytes: usize,
+    /// When, in the core's ticks.
+    asked_at: u64,
 }
 
 pub(crate) struct Slot<S, R> {
@@ -75,6 +77,7 @@ pub(crate) struct Slot<S, R> {
     hooks_due: u64,
     proposals: Waiting<Ticket, Open<R>>,
     queries: Waiting<ReadTicket, Open<R>>,
+    query_patience_ticks: u64,
     budget: Budget,
     counters: GroupCounters,
     events: Vec<Event>,
@@ -85,7 +88,7 @@ impl<S: Storage, R> Slot<S, R> {
         group: GroupId,
         replica: Replica<S, Outgoing, Machine>,
         hooks: Option<Box<dyn AnyHooks>>,
-        request_bytes_max: usize,
+        settings: &GroupSettings,
         now: u64,
     ) -> Self {
         Slot {
@@ -102,7 +105,8 @@ impl<S: Storage, R> Slot<S, R> {
             hooks_due: u64::MAX,
             proposals: Waiting::new(),
             queries: Waiting::new(),
-            budget: Budget { used: 0, limit: request_bytes_max },
+            query_patience_ticks: u64::from(settings.query_patience_ticks),
+            budget: Budget { used: 0, limit: settings.request_bytes_max },
             counters: GroupCounters::default(),
             events: Vec::new(),
         }
@@ -144,7 +148,11 @@ impl<S: Storage, R> Slot<S, R> {
             u32::MAX => u64::MAX,
             ticks => ticks as u64,
         };
-        let ticks = ticks.min(self.hooks_due.saturating_sub(self.ticked_at));
+        let query = self.queries.oldest();
+        let query_due =
+            query.map_or(u64::MAX, |(_, open)| open.asked_at + self.query_patience_ticks);
+        let own_due = self.hooks_due.min(query_due);
+        let ticks = ticks.min(own_due.saturating_sub(self.ticked_at));
         (ticks < u64::MAX).then_some(ticks)
     }
 
@@ -172,7 +180,8 @@ impl<S: Storage, R> Slot<S, R> {
             Ok(ticket) => {
                 self.counters.proposals += 1;
                 self.charge(bytes, whole);
-                self.proposals.push(ticket, Open { request, bytes });
+                let asked_at = self.ticked_at;
+                self.proposals.push(ticket, Open { request, bytes, asked_at });
             }
             Err(why) => {
                 self.counters.proposals_refused += 1;
@@ -204,7 +213,8 @@ impl<S: Storage, R> Slot<S, R> {
             Ok(read) => {
                 self.counters.queries += 1;
                 self.charge(bytes, whole);
-                self.queries.push(read, Open { request, bytes });
+                let asked_at = self.ticked_at;
+                self.queries.push(read, Open { request, bytes, asked_at });
             }
             Err(why) => {
                 self.counters.queries_refused += 1;
@@ -217,6 +227,7 @@ impl<S: Storage, R> Slot<S, R> {
     pub(crate) fn turn(&mut self, whole: &mut Budget, out: &mut Output<R>) {
         self.call_hooks();
         self.settle(whole, out);
+        self.end_overdue_queries(whole, out);
         if self.note_leadership() {
             self.call_hooks();
             self.settle(whole, out);
@@ -313,7 +324,7 @@ impl<S: Storage, R> Slot<S, R> {
         whole: &mut Budget,
         out: &mut Output<R>,
     ) {
-        if let Some(Open { request, bytes }) = self.proposals.take(ticket) {
+        if let Some(Open { request, bytes, .. }) = self.proposals.take(ticket) {
             self.discharge(bytes, whole);
             out.replies.push((request, Reply::Proposed(end)));
         }
@@ -326,9 +337,19 @@ impl<S: Storage, R> Slot<S, R> {
         whole: &mut Budget,
         out: &mut Output<R>,
     ) {
-        if let Some(Open { request, bytes }) = self.queries.take(read) {
+        if let Some(Open { request, bytes, .. }) = self.queries.take(read) {
             self.discharge(bytes, whole);
             out.replies.push((request, Reply::Queried(end)));
+        }
+    }
+
+    /// The state machine may answer them yet, but nobody waits for it any more.
+    fn end_overdue_queries(&mut self, whole: &mut Budget, out: &mut Output<R>) {
+        while let Some((read, open)) = self.queries.oldest()
+            && open.asked_at + self.query_patience_ticks <= self.ticked_at
+        {
+            self.counters.queries_rejected += 1;
+            self.end_query(read, Err(QueryError::Patience), whole, out);
         }
     }
 

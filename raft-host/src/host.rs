@@ -17,8 +17,9 @@ use crate::config::{Group, HostConfig};
 use crate::error::HostError;
 use crate::mailbox::Mailbox;
 use crate::opening;
+use crate::peers::Peers;
 use crate::rpc::service::{Service, ServiceLimits};
-use crate::runner::Runner;
+use crate::runner::{Parts, Runner};
 use crate::status::HostStatus;
 
 /// How long dropping a host waits for its threads.
@@ -84,7 +85,8 @@ impl Host {
         stores: opening::Stores,
     ) -> Result<Self, HostError> {
         let names = groups.iter().map(|group| group.id).collect();
-        let reactor = open_reactor(&config, &Resolved::of(&config)?, stores.member)?;
+        let addresses = Resolved::of(&config)?;
+        let reactor = open_reactor(&config, &addresses, stores.member)?;
         let (peer_address, client_address) = listening(&reactor)?;
         let waker = reactor.waker();
         let wake = Arc::new(move || {
@@ -96,9 +98,17 @@ impl Host {
             open_bytes_max: config.client_bytes_max,
             response_bytes_max: config.response_bytes_max,
         });
-        let ids = (config.cluster, config.node);
-        let mut runner =
-            Runner::new(ids, core, reactor, service, mailbox.clone(), disk, config.tick);
+        let mut runner = Runner::new(Parts {
+            cluster: config.cluster,
+            node: config.node,
+            core,
+            reactor,
+            service,
+            mailbox: mailbox.clone(),
+            peers: Peers::new(&addresses.peers),
+            disk,
+            tick: config.tick,
+        });
         let (end, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(format!("raft-{}", config.node))

@@ -50,6 +50,7 @@ pub mod host;
 mod mailbox;
 mod opening;
 pub mod outcome;
+mod peers;
 pub mod pending;
 pub mod rpc;
 mod runner;

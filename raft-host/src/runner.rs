@@ -11,6 +11,7 @@ use crate::core::{HostCore, Output, Reply};
 use crate::error::HostError;
 use crate::mailbox::{Mail, Mailbox, Request};
 use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, QueryResult};
+use crate::peers::{self, Peers};
 use crate::pending::Completer;
 use crate::rpc::codec::{Kind, RequestRecord};
 use crate::rpc::service::{Call, Service};
@@ -27,16 +28,17 @@ pub(crate) enum Origin {
 /// How long the last responses may take to be written.
 const FAREWELL: Duration = Duration::from_millis(5);
 
+/// See the module.
 pub(crate) struct Runner {
-    pub(crate) cluster: ClusterId,
-    pub(crate) node: NodeId,
-    pub(crate) core: HostCore<Store, Origin>,
-    pub(crate) reactor: Reactor,
-    pub(crate) service: Service,
-    pub(crate) mailbox: Arc<Mailbox>,
-    /// `None` where the stores are in memory.
-    pub(crate) disk: Option<DiskThreads>,
-    pub(crate) tick: Duration,
+    cluster: ClusterId,
+    node: NodeId,
+    core: HostCore<Store, Origin>,
+    reactor: Reactor,
+    service: Service,
+    mailbox: Arc<Mailbox>,
+    peers: Peers,
+    disk: Option<DiskThreads>,
+    tick: Duration,
     clock: Clock,
     out: Output<Origin>,
     mail: Mail,
@@ -52,16 +54,23 @@ struct Clock {
     ticks: u64,
 }
 
+/// What a runner is made of.
+pub(crate) struct Parts {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) core: HostCore<Store, Origin>,
+    pub(crate) reactor: Reactor,
+    pub(crate) service: Service,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) peers: Peers,
+    /// `None` where the stores are in memory.
+    pub(crate) disk: Option<DiskThreads>,
+    pub(crate) tick: Duration,
+}
+
 impl Runner {
-    pub(crate) fn new(
-        (cluster, node): (ClusterId, NodeId),
-        core: HostCore<Store, Origin>,
-        reactor: Reactor,
-        service: Service,
-        mailbox: Arc<Mailbox>,
-        disk: Option<DiskThreads>,
-        tick: Duration,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { cluster, node, core, reactor, service, mailbox, peers, disk, tick } = parts;
         Runner {
             cluster,
             node,
@@ -69,6 +78,7 @@ impl Runner {
             reactor,
             service,
             mailbox,
+            peers,
             disk,
             tick,
             clock: Clock { started: Instant::now(), ticks: 0 },
@@ -130,7 +140,10 @@ impl Runner {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Delivered(envelope) => self.core.deliver(envelope),
-            Event::PeerLost(node) => self.core.peer_lost(node),
+            Event::PeerLost(node) => {
+                self.peers.lost(node);
+                self.core.peer_lost(node);
+            }
             Event::Unreachable(node) => self.core.unreachable(node),
             Event::ClientOpened(client, _) => self.service.opened(client),
             Event::ClientClosed(client, _) => self.service.closed(client),
@@ -144,7 +157,11 @@ impl Runner {
                     self.reactor.pause_client(client);
                 }
             }
-            // What is refused, and who is there, is counted by the reactor.
+            Event::PeerUp(member) => self.peers.up(member),
+            Event::Refused { node, address, reason } => {
+                self.peers.refused(node, format!("{address}: {reason}"));
+            }
+            // The enum may grow; what we don't know of is for nobody here.
             _ => {}
         }
     }
@@ -300,6 +317,9 @@ impl Runner {
             node: self.node,
             groups: groups.into_iter().filter_map(|group| self.core.status(group)).collect(),
             core: self.core.stats(),
+            peers: self.peers.status(&self.reactor),
+            stranger_refused: self.peers.stranger.clone(),
+            network: peers::counters(&self.reactor),
             clients: self.service.clients(),
             queues,
         }

@@ -143,10 +143,52 @@ pub struct HostStatus {
     pub groups: Vec<GroupStatus>,
     /// Counters over all groups.
     pub core: CoreStats,
+    /// The other members, as far as the network knows them.
+    pub peers: Vec<PeerStatus>,
+    /// Why somebody who is no member, as it seems, was refused last.
+    pub stranger_refused: Option<String>,
+    /// What went through all connections.
+    pub network: NetworkCounters,
     /// Connections of clients.
     pub clients: usize,
     /// What its queues hold.
     pub queues: Vec<Gauge>,
+}
+
+/// What the network knows of another member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// Its node.
+    pub node: NodeId,
+    /// Where it is expected.
+    pub address: String,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// The incarnation of its store, in hexadecimal, as it said last.
+    pub incarnation: Option<String>,
+    /// Bytes that wait to be sent to it.
+    pub queued_bytes: u64,
+    /// Why it refused us, or we it, since it was connected last.
+    pub refused: Option<String>,
+}
+
+/// What went through all connections since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct NetworkCounters {
+    /// Bytes that came in.
+    pub bytes_in: u64,
+    /// Bytes that went out.
+    pub bytes_out: u64,
+    /// Frames that came in.
+    pub frames_in: u64,
+    /// Frames that went out.
+    pub frames_out: u64,
+    /// Messages that were dropped, because there was no connection or no room.
+    pub messages_dropped: u64,
+    /// Connections that were closed at once because there were too many.
+    pub turned_away: u64,
 }
 
 /// One queue: how full it is.

@@ -28,6 +28,12 @@ impl<K: Copy + Ord, V> Waiting<K, V> {
         self.queue.push_back((key, Some(value)));
     }
 
+    /// The one that has waited longest.
+    pub(crate) fn oldest(&self) -> Option<(K, &V)> {
+        let (key, value) = self.queue.front()?;
+        Some((*key, value.as_ref().expect("gaps at the front are closed at once")))
+    }
+
     /// The request of a ticket that has ended.
     pub(crate) fn take(&mut self, key: K) -> Option<V> {
         let at = match self.queue.front() {
@@ -70,6 +76,7 @@ mod tests {
             assert_eq!(waiting.take(key), None);
         }
         assert_eq!(waiting.len(), 1);
+        assert_eq!(waiting.oldest(), Some((0, &0)));
         assert!(waiting.queue.len() <= 1 + GAPS_MIN, "gaps are closed");
         waiting.push(1000, 1);
         assert_eq!(waiting.drain().collect::<Vec<_>>(), [0, 1]);

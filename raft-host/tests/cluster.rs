@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Addresses, CLUSTER, Journal, PATIENCE};
+use common::{Addresses, CLUSTER, Journal, PATIENCE, until};
 use raft_host::{Group, Host, HostConfig, RpcClient};
 
 fn start(addresses: &Addresses, node: u64) -> Host {
@@ -30,4 +30,21 @@ fn three_members_elect_a_leader_and_apply_what_a_client_proposes() {
     let status = client.status(&addresses.servers()[0]).unwrap();
     assert!(status.contains(r#""standing":"voter""#), "{status}");
     hosts.into_iter().for_each(|host| host.shutdown().unwrap());
+}
+
+#[test]
+fn a_member_of_another_cluster_is_refused_and_the_status_says_so() {
+    let addresses = Addresses::new(2);
+    let config = |cluster, node| addresses.fill(HostConfig::in_memory(cluster, node));
+    let ours = Host::start(config(CLUSTER, 1), [Group::new(1, Journal::default())]).unwrap();
+    let theirs = Host::start(config(CLUSTER + 1, 2), [Group::new(1, Journal::default())]).unwrap();
+    let refused = |host: &Host| {
+        let status = host.status().unwrap();
+        assert!(!status.peers[0].connected);
+        status.peers[0].refused.clone().or(status.stranger_refused)
+    };
+    until("both say it", || {
+        let texts = [refused(&ours), refused(&theirs)];
+        texts.iter().flatten().filter(|text| text.contains("another cluster")).count() == 2
+    });
 }

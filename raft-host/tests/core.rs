@@ -354,3 +354,20 @@ fn a_leaders_hooks_propose_while_it_leads() {
     let commands = journal(&cluster);
     assert!((once + 10..once + 24).contains(&commands), "{once}, then {commands}");
 }
+
+#[test]
+fn a_query_on_a_member_that_stays_behind_ends() {
+    let mut cluster = Cluster::new(1, 11, &GroupSettings::default());
+    let leader = cluster.await_leader(1);
+    cluster.ticks(20);
+    let behind = leader % 3 + 1;
+    // It hears what it would have to apply, and then no more.
+    let request = cluster.propose(leader, 1, b"x");
+    cluster.network.clog(leader, behind);
+    cluster.ticks(3);
+    assert!(cluster.proposed(request).is_ok());
+    let query = cluster.query(behind, 1, "");
+    cluster.ticks(600);
+    assert!(cluster.queried(query).is_err());
+    assert!(cluster.cores.values().all(|core| core.request_bytes().0 == 0));
+}
