@@ -239,7 +239,10 @@ impl Image {
             self.last_index(),
             self.compacted
         );
-        self.log.retain(|view| view.first() < first);
+        // From the end, where the cut is: a walk over the whole log would make long ones slow.
+        while self.log.last().is_some_and(|view| view.first() >= first) {
+            self.log.pop();
+        }
         if let Some(view) = self.log.last_mut()
             && view.last() >= first
         {
