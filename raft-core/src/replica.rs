@@ -183,9 +183,12 @@ pub struct Replica<S, T, M> {
     reads_max: usize,
     chunk_bytes_max: usize,
     snapshot_under_way: bool,
-    /// The snapshot up to which the log was last compacted, and the log's bytes after that.
+    /// The snapshot up to which the log was last compacted in this life, and the log's bytes after
+    /// that.
     compacted_for: LogIndex,
     baseline_bytes: u64,
+    /// The snapshot that was there at the start.
+    recovered_snapshot: LogIndex,
     // Buffers that go round.
     ready: Ready,
     released: Vec<Message>,
@@ -209,7 +212,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         config.applied_index = machine.applied_index().unwrap_or(0);
         let (reads_max, chunk_bytes_max) = (config.reads_max, config.chunk_bytes_max);
         let node = Node::new(config, recovered, bootstrap)?;
-        let compacted_for = recovered.snapshot.as_ref().map_or(0, |meta| meta.last.index);
+        let recovered_snapshot = recovered.snapshot.as_ref().map_or(0, |meta| meta.last.index);
         Ok(Replica {
             baseline_bytes: 0,
             node,
@@ -225,7 +228,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             reads_max,
             chunk_bytes_max,
             snapshot_under_way: false,
-            compacted_for,
+            // A crash may have come between that snapshot and the compaction.
+            compacted_for: 0,
+            recovered_snapshot,
             ready: Ready::default(),
             released: Vec::new(),
             completions: Vec::new(),
@@ -568,7 +573,11 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.compacted_for = snapshot;
         ignore_fenced(self.node.compact(through))?;
         self.storage.compact(through);
-        self.baseline_bytes = self.node.state_bytes();
+        // What has followed a snapshot of an earlier life counts for the next one, or a log would grow
+        // with each restart.
+        if snapshot > self.recovered_snapshot {
+            self.baseline_bytes = self.node.state_bytes();
+        }
         Ok(())
     }
 
