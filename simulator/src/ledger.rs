@@ -28,6 +28,12 @@ impl Ledger {
         self.commands.iter().map(|(index, data)| (*index, data.as_slice()))
     }
 
+    /// The command at this index, if there is one.
+    pub fn at(&self, index: LogIndex) -> Option<&[u8]> {
+        let place = self.commands.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        Some(&self.commands[place].1)
+    }
+
     /// Index of the last command; 0 if there is none.
     pub fn last(&self) -> LogIndex {
         self.commands.last().map_or(0, |(index, _)| *index)
