@@ -1,0 +1,154 @@
+//! The program `kv` as a user meets it: what it prints, and how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Members;
+
+fn kv(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs `kv` and checks its exit status; what it printed, and what it said.
+fn run(status: i32, arguments: &[&str]) -> (String, String) {
+    let output = kv(arguments);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {printed}{said}");
+    (printed, said)
+}
+
+#[test]
+fn a_cluster_is_served_and_asked() {
+    let mut members = Members::new("program");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let call = |status, command: &str, rest: &[&str]| {
+        run(status, &[&[command, "--cluster", &cluster], rest].concat())
+    };
+    assert_eq!(call(0, "put", &["greeting", "hello"]).0, "");
+    assert_eq!(call(0, "append", &["greeting", " world"]).0, "11\n");
+    assert_eq!(call(0, "get", &["greeting"]).0, "hello world\n");
+    assert_eq!(call(0, "get", &["--raw", "greeting"]).0, "hello world");
+    assert_eq!(call(0, "delete", &["greeting"]).0, "");
+    assert_eq!(call(1, "delete", &["greeting"]).1, "kv: there is no key `greeting`\n");
+    assert_eq!(call(1, "get", &["greeting"]).0, "");
+
+    let long = "v".repeat(kv::VALUE_BYTES_MAX + 1);
+    let mut put = Command::new(env!("CARGO_BIN_EXE_kv"))
+        .args(["put", "--cluster", &cluster, "long", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    put.stdin.take().unwrap().write_all(long.as_bytes()).unwrap();
+    let refused = put.wait_with_output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(
+        said,
+        "kv: refused: the value would have 524289 bytes; at most 524288 are allowed\n"
+    );
+    assert_eq!(refused.status.code(), Some(3));
+
+    members.kill(3);
+    // It may have led.
+    let began = Instant::now();
+    while kv(&["status", "--cluster", &cluster]).status.code() != Some(0) {
+        assert!(began.elapsed() < Duration::from_secs(10), "no leader after one of three is gone");
+    }
+    let (table, _) = call(0, "status", &[]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[0].starts_with("ID  CLIENTS"), "{table}");
+    assert!(lines[3].contains("Connection refused"), "{table}");
+    let (json, _) = call(0, "status", &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let groups = (&json[0]["status"]["groups"][0], &json[1]["status"]["groups"][0]);
+    assert_eq!(groups.0["leader"], groups.1["leader"]);
+    assert!(json[2]["error"].is_string(), "{json}");
+}
+
+#[test]
+fn a_second_process_on_a_directory_or_a_port_is_refused() {
+    let mut members = Members::new("second");
+    members.start(1);
+    let cluster = members.cluster.to_string();
+    let data = members.directory.join("1");
+    while !data.exists() || run_status(&cluster).is_empty() {
+        std::thread::yield_now();
+    }
+    let data = data.to_string_lossy().into_owned();
+    let elsewhere = Members::new("second-elsewhere").cluster.to_string();
+    let (_, said) = run(3, &["serve", "--id", "1", "--cluster", &elsewhere, "--data", &data]);
+    assert!(said.contains("in use by another process"), "{said}");
+    let other = members.directory.join("other").to_string_lossy().into_owned();
+    let (_, said) = run(3, &["serve", "--id", "1", "--cluster", &cluster, "--data", &other]);
+    assert!(said.contains("port in use"), "{said}");
+}
+
+/// What member 1 says of itself; empty while it does not listen.
+fn run_status(cluster: &str) -> String {
+    let output = kv(&["status", "--json", "--cluster", cluster]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    json[0]["status"].as_object().map(|_| json[0].to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_directory_of_another_member_is_refused() {
+    let mut members = Members::new("foreign");
+    members.start(1);
+    let cluster = members.cluster.to_string();
+    while run_status(&cluster).is_empty() {
+        std::thread::yield_now();
+    }
+    members.kill(1);
+    let data = members.directory.join("1").to_string_lossy().into_owned();
+    let (_, said) = run(3, &["serve", "--id", "2", "--cluster", &cluster, "--data", &data]);
+    assert!(said.contains("member") || said.contains("node"), "{said}");
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_a_word() {
+    let data = Members::new("reach").directory.clone();
+    let data = data.to_string_lossy();
+    let cluster = "1=0.0.0.0:7001,2=127.0.0.1:7002,3=127.0.0.1:7003";
+    let (_, said) = run(3, &["serve", "--id", "1", "--cluster", cluster, "--data", &data]);
+    assert!(said.contains("0.0.0.0:7001 is not a loopback address"), "{said}");
+    assert!(said.contains("--insecure"), "{said}");
+}
+
+#[test]
+fn what_can_not_be_understood_ends_with_status_2() {
+    for cluster in ["", "1", "1=localhost", "0=127.0.0.1:7001", "1=127.0.0.1:65000"] {
+        let (_, said) = run(2, &["get", "--cluster", cluster, "k"]);
+        assert!(said.contains("--cluster"), "{said}");
+    }
+    let one = "1=127.0.0.1:7001";
+    run(2, &["get", "k"]);
+    run(2, &["get", "--cluster", one, "--timeout", "-1", "k"]);
+    let (_, said) = run(2, &["serve", "--id", "4", "--cluster", one, "--data", "x"]);
+    assert_eq!(said, "kv: --id 4 is not among the members of --cluster: 1\n");
+}
+
+#[test]
+fn without_a_server_nothing_is_done_and_the_program_says_so() {
+    // Free a moment ago, and nobody's now.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cluster = format!("1=127.0.0.1:1/{port}");
+    let target = ["--cluster", &cluster, "--timeout", "0.2"];
+    let (_, said) = run(3, &[&["put"], &target[..], &["k", "v"]].concat());
+    assert!(said.contains("Connection refused") && said.contains("nothing has changed"), "{said}");
+    let (_, said) = run(3, &[&["get"], &target[..], &["k"]].concat());
+    assert!(said.contains("nothing was read"), "{said}");
+    let (table, said) = run(3, &[&["status"], &target[..]].concat());
+    assert!(
+        table.contains("Connection refused") && said.contains("no member leads"),
+        "{table}{said}"
+    );
+}
