@@ -124,9 +124,13 @@ impl Mailbox {
         self.wake_after(state);
     }
 
-    /// Requests are refused from now on.
-    pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+    /// Requests are refused from now on. What was taken and not read comes back, to be answered: a
+    /// request that nobody reads would never end.
+    pub(crate) fn close(&self) -> Mail {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.request_bytes = 0;
+        std::mem::take(&mut state.mail)
     }
 
     /// Takes what has come in, into an empty `mail`; answers whether to stop.
@@ -156,5 +160,31 @@ impl Mailbox {
 impl std::fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Mailbox({:?})", self.gauge())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::outcome::QueryError;
+    use crate::pending::pending;
+
+    #[test]
+    fn a_closed_mailbox_takes_nothing_and_keeps_nothing() {
+        let mailbox = Mailbox::new(1000, Arc::new(|| {}));
+        let ask = |bytes: usize| {
+            let (completer, later) = pending(|| Err(QueryError::Shutdown));
+            let query = vec![0; bytes].into();
+            let taken = mailbox.request(Request::Query { group: 1, query, completer });
+            (taken.map_err(|(why, _)| why), later)
+        };
+        let (taken, later) = ask(5000);
+        assert_eq!(taken, Ok(()), "one alone may be larger than the limit");
+        assert_eq!(ask(1).0, Err(Refused::Full));
+        drop(mailbox.close());
+        assert_eq!(later.wait(), Err(QueryError::Shutdown));
+        assert_eq!(ask(1).0, Err(Refused::Closed));
     }
 }

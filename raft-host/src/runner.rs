@@ -68,6 +68,13 @@ pub(crate) struct Parts {
     pub(crate) tick: Duration,
 }
 
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // Also where its thread panics, or the readiness loop fails: nobody waits for ever.
+        drop(self.mailbox.close());
+    }
+}
+
 impl Runner {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { cluster, node, core, reactor, service, mailbox, peers, disk, tick } = parts;
@@ -125,7 +132,8 @@ impl Runner {
     }
 
     fn tick_started(&self) -> Duration {
-        self.tick.saturating_mul(u32::try_from(self.clock.ticks).unwrap_or(u32::MAX))
+        let nanos = self.tick.as_nanos() * u128::from(self.clock.ticks);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     fn pass_time(&mut self) {
@@ -327,10 +335,7 @@ impl Runner {
 
     /// No more requests; every open one ends; what can still be said is said.
     fn shut_down(&mut self) -> Result<(), ReactorError> {
-        self.mailbox.close();
-        let mut mail = Mail::default();
-        self.mailbox.take(&mut mail);
-        for request in mail.requests {
+        for request in self.mailbox.close().requests {
             refuse(request, &mut self.wakers);
         }
         self.core.shut_down(&mut self.out);
