@@ -211,9 +211,12 @@ impl Leader {
             && sending.meta.last == reply.snapshot
             && sending.since.is_some_and(|since| reply.request >= since)
         {
-            sending.waiting = None;
             sending.since = None;
             sending.offset = reply.offset.min(sending.meta.size);
+            // It has everything and is making it durable: not asked again before the next heartbeat.
+            if sending.offset < sending.meta.size {
+                sending.waiting = None;
+            }
         }
         Next::Stay
     }
