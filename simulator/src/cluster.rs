@@ -3,26 +3,28 @@
 //! Time is virtual, in microseconds; nodes are told of it in ticks. After every event the node that it
 //! was for is turned until it is quiet, and everything that it did is checked.
 
+mod life;
+mod look;
+mod turn;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use raft_core::error::{Error, Rejection};
 use raft_core::message::{Envelope, Message};
 use raft_core::ready::{Change, ReadRejected, ReadTicket, RoleName};
-use raft_core::replica::{Event, Replica, SnapshotJob, SnapshotPolicy};
+use raft_core::replica::{Replica, SnapshotJob, SnapshotPolicy};
 use raft_core::ticket::{End, NotAppended, Ticket};
 use raft_core::transport::Transport;
 use raft_core::types::{Identity, LogIndex, Member, NodeId};
-use raft_core::why::WhyLagging;
-use raft_core::wire::{Segments, decode, encode};
-use raft_core::{Bootstrap, Config, Node, Watermark};
+use raft_core::wire::{Segments, decode};
+use raft_core::{Config, Node, Watermark};
 
 use crate::dice::Dice;
 use crate::invariants::{Ghost, Open, Rule, Violation};
-use crate::ledger::{Ledger, News, hash_of, mix};
-use crate::network::{Network, Packet, is_reply};
+use crate::ledger::{Ledger, hash_of, mix};
+use crate::network::{Network, Packet};
 use crate::storage::{Disk, DiskFaults, ForgetfulStorage, Fuse};
 
 /// A tick, in microseconds.
@@ -54,6 +56,8 @@ pub struct ClusterConfig {
     pub disk: DiskFaults,
     /// How long the writing of a snapshot takes, in microseconds.
     pub snapshot_delay: (u64, u64),
+    /// Whether time passes for the nodes by itself, or only in [`Cluster::tick`].
+    pub ticks: bool,
 }
 
 impl ClusterConfig {
@@ -73,6 +77,7 @@ impl ClusterConfig {
             asks: false,
             disk,
             snapshot_delay: (0, 0),
+            ticks: true,
         }
     }
 }
@@ -160,6 +165,7 @@ pub struct Cluster {
     ghost: Ghost,
     dice: Dice,
     commands: u64,
+    disks: u64,
     trace: u64,
     /// What happened, where somebody wants to know.
     pub story: Option<Vec<Happened>>,
@@ -180,6 +186,7 @@ impl Cluster {
             ghost: Ghost::default(),
             dice: Dice::new(config.seed, "cluster"),
             commands: 0,
+            disks: 0,
             trace: 0,
             story: None,
             is_loud: false,
@@ -203,7 +210,8 @@ impl Cluster {
     }
 
     fn fresh_disk(&mut self, node: NodeId) -> Rc<RefCell<Disk>> {
-        let incarnation = if self.config.asks { self.dice.number() | 1 } else { 0 };
+        self.disks += 1;
+        let incarnation = if self.config.asks { self.disks } else { 0 };
         let member = Member { node, incarnation };
         let identity = Identity { cluster: CLUSTER, group: GROUP, member };
         let mut disk = Disk::new(identity, self.config.seed ^ incarnation);
@@ -280,25 +288,6 @@ impl Cluster {
         self.nodes().filter(leads).max_by_key(|node| self.node(*node).map(Node::term))
     }
 
-    /// How far everybody has come, in a number that grows with every entry.
-    pub fn reached(&self) -> u64 {
-        let statuses = self.nodes().filter_map(|node| self.node(node)).map(Node::status);
-        statuses
-            .map(|status| status.last_log.index + status.commit_index + status.last_applied)
-            .sum()
-    }
-
-    /// The most bytes of a snapshot that some leader knows to have arrived.
-    pub fn snapshot_offset(&self) -> u64 {
-        let offsets = self.nodes().filter_map(|node| self.node(node)).flat_map(|core| {
-            self.nodes().map(|peer| match core.why_lagging(peer) {
-                WhyLagging::Snapshot { offset, .. } => offset,
-                _ => 0,
-            })
-        });
-        offsets.max().unwrap_or(0)
-    }
-
     /// Open proposals and reads of all running members.
     pub fn open_requests(&self) -> usize {
         let processes = self.servers.values().filter_map(|server| server.process.as_ref());
@@ -361,22 +350,20 @@ impl Cluster {
         holds(self)
     }
 
-    /// Handles what is due without letting ticks pass, until nothing is under way.
+    /// Handles what is under way until nothing is. Only for clusters whose ticks don't come by
+    /// themselves.
     pub fn stabilize(&mut self) {
-        let is_tick = |due: &Due| matches!(due, Due::Tick { .. });
-        while let Some((at, number)) =
-            self.due.iter().find(|(_, due)| !is_tick(due)).map(|(key, _)| *key)
+        let mut handled = 0;
+        while let Some(entry) = self.due.first_entry()
             && self.ghost.violation().is_none()
         {
-            let due = self.due.remove(&(at, number)).expect("it was just there");
+            let ((at, _), due) = entry.remove_entry();
             self.now = self.now.max(at);
             self.handle(due);
-        }
-        // Ticks that were overtaken come later, at their distances from each other.
-        let late: Vec<_> = self.due.range(..(self.now, 0)).map(|(key, _)| *key).collect();
-        for key in late {
-            let due = self.due.remove(&key).expect("it was just there");
-            self.schedule(self.now + TICK, due);
+            handled += 1;
+            if handled > TURNS_MAX {
+                self.broke(Rule::NoBug, "the cluster is never quiet");
+            }
         }
     }
 
@@ -414,105 +401,6 @@ impl Cluster {
     fn lives(&self, node: NodeId, life: u64) -> bool {
         let server = &self.servers[&node];
         server.process.is_some() && server.life == life
-    }
-
-    // Life and death.
-
-    /// Starts a member's process, if it does not run.
-    pub fn restart(&mut self, node: NodeId) {
-        let asks = self.config.asks;
-        let nodes: Vec<NodeId> = self.nodes().collect();
-        let (policy, mut config) = (self.config.policy, self.config.config.clone());
-        let server = self.servers.get_mut(&node).expect("a member");
-        if server.process.is_some() {
-            return;
-        }
-        server.life += 1;
-        server.wake = None;
-        let life = server.life;
-        config.seed = Dice::new(self.config.seed, &format!("node {node} life {life}")).number();
-        let recovered = match server.disk.borrow().open() {
-            Ok(recovered) => recovered,
-            Err(what) => return self.ghost.broke(Rule::Storage, format!("node {node}: {what}")),
-        };
-        let bootstrap = match (&recovered.snapshot, asks) {
-            (_, true) => Bootstrap::Ask(nodes),
-            (None, false) => Bootstrap::Trusted(nodes),
-            (Some(_), false) => Bootstrap::Stored,
-        };
-        let fuse = Fuse::default();
-        let storage = ForgetfulStorage::new(server.disk.clone(), fuse.clone());
-        let outbox = Outbox { sent: Vec::new(), fuse: fuse.clone() };
-        let parts = (storage, outbox, Ledger::default());
-        let replica = match Replica::new(config, policy, &recovered, &bootstrap, parts) {
-            Ok(replica) => replica,
-            Err(error) => {
-                return self.ghost.broke(Rule::Storage, format!("node {node}: {error}"));
-            }
-        };
-        self.ghost.restarts(node, recovered.hard_state.term);
-        server.process = Some(Process {
-            watermark: replica.node().check_invariants(&Watermark::default()),
-            replica,
-            fuse,
-            open: Open::default(),
-            news_read: 0,
-            applied: 0,
-            committed: 0,
-            is_fenced: false,
-            jobs: Vec::new(),
-        });
-        self.note(&[2, node, life]);
-        let offset = self.dice.below(TICK);
-        self.schedule(self.now + offset, Due::Tick { node, life });
-        self.settle(node);
-    }
-
-    /// Loss of power at one member, of whose unsynced writes the first `kept` reached the disk.
-    pub fn crash(&mut self, node: NodeId, kept: usize) {
-        self.note(&[3, node, kept as u64]);
-        let server = self.servers.get_mut(&node).expect("a member");
-        server.process = None;
-        server.disk.borrow_mut().crash(kept);
-        self.check_committed_is_durable();
-    }
-
-    /// A crash, not now but after this many effects on disk and network.
-    pub fn crash_after(&mut self, node: NodeId, effects: u32) {
-        if let Some(process) = &self.servers[&node].process {
-            process.fuse.light(effects);
-        }
-    }
-
-    /// Crashes that were to come don't.
-    pub fn calm_down(&mut self) {
-        for process in self.servers.values().filter_map(|server| server.process.as_ref()) {
-            process.fuse.douse();
-        }
-    }
-
-    /// An orderly end: every request gets its answer.
-    pub fn shut_down(&mut self, node: NodeId) {
-        let mut events = Vec::new();
-        self.input(node, |process| process.replica.shut_down(&mut events).map_err(Some));
-        self.tell(node, events);
-        let server = self.servers.get_mut(&node).expect("a member");
-        let Some(process) = server.process.take() else { return };
-        server.disk.borrow_mut().crash(0);
-        if !process.open.proposals.is_empty() || !process.open.reads.is_empty() {
-            let what = format!("node {node} was shut down and left open {:?}", process.open);
-            self.ghost.broke(Rule::Ticket, what);
-        }
-    }
-
-    /// Gives a member a new, empty disk.
-    pub fn wipe(&mut self, node: NodeId) {
-        self.crash(node, 0);
-        let disk = self.fresh_disk(node);
-        let server = self.servers.get_mut(&node).expect("a member");
-        server.disk = disk;
-        server.is_wiped = true;
-        self.ghost.wiped(node);
     }
 
     // Inputs.
@@ -651,239 +539,6 @@ impl Cluster {
         }
     }
 
-    /// Hands an input to a node that runs, then does what follows from it.
-    fn input(
-        &mut self,
-        node: NodeId,
-        input: impl FnOnce(&mut Process) -> Result<(), Option<Error>>,
-    ) {
-        let server = self.servers.get_mut(&node).expect("a member");
-        let Some(process) = &mut server.process else { return };
-        server.disk.borrow_mut().advance(self.now);
-        match catch_unwind(AssertUnwindSafe(|| input(process))) {
-            Ok(Ok(()) | Err(Some(Error::Fenced | Error::Rejected(_)))) => self.settle(node),
-            Ok(Err(error)) => self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}")),
-            Err(panic) => self.panicked(node, panic.as_ref()),
-        }
-    }
-
-    fn panicked(&mut self, node: NodeId, panic: &(dyn std::any::Any + Send)) {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text:?}"));
-    }
-
-    /// Turns a node until it is quiet, and checks each turn.
-    fn settle(&mut self, node: NodeId) {
-        let mut again = true;
-        let mut turns = 0;
-        while again && self.ghost.violation().is_none() {
-            let server = self.servers.get_mut(&node).expect("a member");
-            let Some(process) = &mut server.process else { return };
-            server.disk.borrow_mut().advance(self.now);
-            let mut events = Vec::new();
-            let turn = catch_unwind(AssertUnwindSafe(|| {
-                let again = process.replica.turn(&mut events);
-                (again, process.replica.node().check_invariants(&process.watermark))
-            }));
-            match turn {
-                Ok((Ok(more), watermark)) => {
-                    process.watermark = watermark;
-                    again = more;
-                }
-                Ok((Err(error), _)) => {
-                    return self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}"));
-                }
-                Err(panic) => return self.panicked(node, panic.as_ref()),
-            }
-            turns += 1;
-            if turns > TURNS_MAX {
-                return self.broke(Rule::NoBug, format!("node {node} is never quiet"));
-            }
-            self.look(node);
-            if self.servers[&node].process.as_ref().is_some_and(|p| p.fuse.is_blown()) {
-                // The process died in the middle of the turn: its clients hear nothing.
-                let kept = self.dice.below(3) as usize;
-                return self.crash(node, kept);
-            }
-            self.tell(node, events);
-        }
-        self.look_after(node);
-        self.listen_to_disk(node);
-    }
-
-    fn listen_to_disk(&mut self, node: NodeId) {
-        let server = self.servers.get_mut(&node).expect("a member");
-        let Some(at) = server.disk.borrow().next_due() else { return };
-        if server.wake.is_none_or(|wake| wake > at) {
-            server.wake = Some(at);
-            let life = server.life;
-            self.schedule(at.max(self.now), Due::Disk { node, life });
-        }
-    }
-
-    /// Looks at what a turn has changed, and lets its messages go.
-    fn look(&mut self, node: NodeId) {
-        let server = self.servers.get_mut(&node).expect("a member");
-        let Some(process) = &mut server.process else { return };
-        let written = server.disk.borrow_mut().take_written();
-        let sent = std::mem::take(&mut process.replica.transport_mut().sent);
-        self.ghost.wrote(node, &written);
-        if let Some(complaint) = self.servers[&node].disk.borrow().complaints().first() {
-            self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
-        }
-        self.look_at_role(node);
-        self.look_at_commits(node);
-        self.look_at_machine(node);
-        for message in sent {
-            self.send(message);
-        }
-    }
-
-    fn look_at_role(&mut self, node: NodeId) {
-        let Cluster { servers, ghost, .. } = self;
-        let Some(process) = &servers[&node].process else { return };
-        let core = process.replica.node();
-        if core.is_leader() {
-            ghost.leads(node, core.term(), |id| core.entry_id(id.index).is_none_or(|e| e == id));
-        }
-    }
-
-    fn look_at_commits(&mut self, node: NodeId) {
-        let Cluster { servers, ghost, config, .. } = self;
-        let Some(process) = &servers[&node].process else { return };
-        let core = process.replica.node();
-        let (first, last) = (process.committed + 1, core.commit_index());
-        for index in first..=last {
-            // What is compacted was checked when it was committed, or is the snapshot's.
-            let Some(id) = core.entry_id(index) else { continue };
-            let mut holding = 0;
-            if !ghost.is_committed(index) {
-                let holds =
-                    |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-                holding = servers.values().filter(holds).count();
-            }
-            ghost.commits(node, id, config.nodes as usize / 2 + 1, holding);
-        }
-        if last >= first {
-            let server = self.servers.get_mut(&node).expect("a member");
-            server.process.as_mut().expect("it runs").committed = last;
-        }
-    }
-
-    fn look_at_machine(&mut self, node: NodeId) {
-        let Cluster { servers, ghost, story, .. } = self;
-        let server = servers.get_mut(&node).expect("a member");
-        let Some(process) = &mut server.process else { return };
-        let news = process.replica.machine().news(process.news_read);
-        process.news_read += news.len();
-        for news in news {
-            process.applied = ghost.applied(node, process.applied, news);
-            if let (Some(story), News::Restored(index, _)) = (story.as_mut(), news) {
-                story.push(Happened::Restored(node, *index));
-            }
-        }
-    }
-
-    /// What was committed stays durable on a majority, whatever crashes.
-    fn check_committed_is_durable(&mut self) {
-        let Some(id) = self.ghost.last_committed() else { return };
-        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-        let holding = self.servers.values().filter(holds).count();
-        let quorum = self.config.nodes as usize / 2 + 1;
-        if holding < quorum {
-            let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");
-            self.ghost.broke(Rule::Committed, what);
-        }
-    }
-
-    /// A message leaves: what it claims is checked, then it is the network's.
-    fn send(&mut self, message: Message) {
-        let Cluster { servers, ghost, .. } = self;
-        let disk = servers[&message.from.node].disk.borrow();
-        let leader = ghost.leader_of(message.term).and_then(|leader| servers.get(&leader));
-        let leader = leader.and_then(|server| server.process.as_ref());
-        let leader = leader.map(|process| process.replica.node());
-        let leader = leader.filter(|core| core.is_leader() && core.term() == message.term);
-        ghost.leaves(&message, disk.durable(), |index| leader.and_then(|l| l.entry_id(index)));
-        drop(disk);
-
-        let is_reply = is_reply(&message);
-        let (from, to) = (message.from.node, message.to);
-        let envelope = Envelope { group: GROUP, message };
-        self.segments.clear();
-        encode(CLUSTER, &envelope, &mut self.segments);
-        let packet = Packet { from, to, bytes: self.segments.to_bytes() };
-        self.note(&[4, from, hash_of(&packet.bytes)]);
-        self.happened(|| Happened::Sent(envelope.message));
-        let delays = self.network.send(&packet, is_reply);
-        for delay in delays.into_iter().flatten() {
-            self.schedule(self.now + delay, Due::Arrival(packet.clone()));
-        }
-    }
-
-    /// Tells the clients.
-    fn tell(&mut self, node: NodeId, events: Vec<Event>) {
-        for event in events {
-            let Cluster { servers, ghost, .. } = self;
-            let server = servers.get_mut(&node).expect("a member");
-            let Some(process) = &mut server.process else { return };
-            let open = &mut process.open;
-            match event {
-                Event::Applied { ticket, reply } => {
-                    ghost.proposal_applied(open, ticket);
-                    if reply != ticket.index.to_le_bytes().as_slice() {
-                        ghost.broke(Rule::Ticket, format!("{ticket} got another one's reply"));
-                    }
-                    self.happened(|| Happened::Applied(node, ticket));
-                }
-                Event::Ended { ticket, end } => {
-                    ghost.proposal_ended(open, ticket, end);
-                    self.happened(|| Happened::Ended(node, ticket, end));
-                }
-                Event::Answered { read, reply } => {
-                    let index = reply.try_into().map_or(0, LogIndex::from_le_bytes);
-                    ghost.read_answered(open, read, index);
-                    self.happened(|| Happened::Answered(node, read, index));
-                }
-                Event::ReadRejected { read, reason } => {
-                    ghost.read_rejected(open, read);
-                    self.happened(|| Happened::ReadRejected(node, read, reason));
-                }
-                Event::Changed(change) => {
-                    self.note(&[5, node, change.term, change.leader.unwrap_or(0)]);
-                    self.happened(|| Happened::Changed(node, change));
-                }
-                Event::Snapshot(job) => {
-                    process.jobs.push(job);
-                    let life = server.life;
-                    let (first, last) = self.config.snapshot_delay;
-                    let at = self.now + self.dice.between(first, last);
-                    self.schedule(at, Due::Snapshot { node, life });
-                }
-                other => ghost.broke(Rule::NoBug, format!("an unknown event: {other:?}")),
-            }
-        }
-    }
-
-    /// What is to be seen once a node is quiet.
-    fn look_after(&mut self, node: NodeId) {
-        let Cluster { servers, ghost, .. } = self;
-        let server = servers.get_mut(&node).expect("a member");
-        let Some(process) = &mut server.process else { return };
-        if process.is_fenced || !process.replica.node().is_fenced() {
-            return;
-        }
-        process.is_fenced = true;
-        let open = &process.open;
-        if !open.proposals.is_empty() || !open.reads.is_empty() {
-            let what = format!("node {node} is fenced and leaves open {open:?}");
-            ghost.broke(Rule::Ticket, what);
-        }
-        let error = process.replica.node().status().fenced.map(|error| error.to_string());
-        self.happened(|| Happened::Fenced(node, error.unwrap_or_default()));
-    }
-
     fn happened(&mut self, what: impl FnOnce() -> Happened) {
         if self.is_loud {
             println!("{} {:?}", self.now, what());
@@ -898,32 +553,6 @@ impl Cluster {
         for number in numbers {
             self.trace = mix(self.trace, *number);
         }
-    }
-
-    /// The last entry of every member, for the curious.
-    pub fn summary(&self) -> String {
-        let mut text = String::new();
-        for node in self.nodes() {
-            let line = match self.node(node) {
-                None => format!("n{node} down\n"),
-                Some(core) => {
-                    let status = core.status();
-                    let lagging = self.nodes().map(|peer| core.why_lagging(peer));
-                    let lagging: Vec<_> = lagging.filter(|_| core.is_leader()).collect();
-                    format!(
-                        "n{node} {} term {} last {} commit {} applied {} compacted {} {lagging:?}\n",
-                        role(status.role),
-                        status.term,
-                        status.last_log,
-                        status.commit_index,
-                        status.last_applied,
-                        status.compacted,
-                    )
-                }
-            };
-            text.push_str(&line);
-        }
-        text
     }
 }
 

@@ -12,10 +12,13 @@
 //! ```
 
 pub mod cluster;
+pub mod describe;
 pub mod dice;
 pub mod disk;
+pub mod image;
 pub mod invariants;
 pub mod ledger;
 pub mod network;
+pub mod script;
 pub mod storage;
 pub mod swarm;

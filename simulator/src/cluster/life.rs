@@ -1,0 +1,112 @@
+//! Members start, crash, end and lose their disks.
+
+use raft_core::replica::Replica;
+use raft_core::types::NodeId;
+use raft_core::{Bootstrap, Watermark};
+
+use super::{Cluster, Due, Outbox, Process, TICK};
+use crate::dice::Dice;
+use crate::invariants::{Open, Rule};
+use crate::ledger::Ledger;
+use crate::storage::{ForgetfulStorage, Fuse};
+
+impl Cluster {
+    /// Starts a member's process, if it does not run.
+    pub fn restart(&mut self, node: NodeId) {
+        let asks = self.config.asks;
+        let nodes: Vec<NodeId> = self.nodes().collect();
+        let (policy, mut config) = (self.config.policy, self.config.config.clone());
+        let server = self.servers.get_mut(&node).expect("a member");
+        if server.process.is_some() {
+            return;
+        }
+        server.life += 1;
+        server.wake = None;
+        let life = server.life;
+        config.seed = Dice::new(self.config.seed, &format!("node {node} life {life}")).number();
+        let recovered = match server.disk.borrow().open() {
+            Ok(recovered) => recovered,
+            Err(what) => return self.ghost.broke(Rule::Storage, format!("node {node}: {what}")),
+        };
+        let bootstrap = match (&recovered.snapshot, asks) {
+            (_, true) => Bootstrap::Ask(nodes),
+            (None, false) => Bootstrap::Trusted(nodes),
+            (Some(_), false) => Bootstrap::Stored,
+        };
+        let fuse = Fuse::default();
+        let storage = ForgetfulStorage::new(server.disk.clone(), fuse.clone());
+        let outbox = Outbox { sent: Vec::new(), fuse: fuse.clone() };
+        let parts = (storage, outbox, Ledger::default());
+        let replica = match Replica::new(config, policy, &recovered, &bootstrap, parts) {
+            Ok(replica) => replica,
+            Err(error) => {
+                return self.ghost.broke(Rule::Storage, format!("node {node}: {error}"));
+            }
+        };
+        self.ghost.restarts(node, recovered.hard_state.term);
+        server.process = Some(Process {
+            watermark: replica.node().check_invariants(&Watermark::default()),
+            replica,
+            fuse,
+            open: Open::default(),
+            news_read: 0,
+            applied: 0,
+            committed: 0,
+            is_fenced: false,
+            jobs: Vec::new(),
+        });
+        self.note(&[2, node, life]);
+        if self.config.ticks {
+            let offset = self.dice.below(TICK);
+            self.schedule(self.now + offset, Due::Tick { node, life });
+        }
+        self.settle(node);
+    }
+
+    /// Loss of power at one member, of whose unsynced writes the first `kept` reached the disk.
+    pub fn crash(&mut self, node: NodeId, kept: usize) {
+        self.note(&[3, node, kept as u64]);
+        let server = self.servers.get_mut(&node).expect("a member");
+        server.process = None;
+        server.disk.borrow_mut().crash(kept);
+        self.check_committed_is_durable();
+    }
+
+    /// A crash, not now but after this many effects on disk and network.
+    pub fn crash_after(&mut self, node: NodeId, effects: u32) {
+        if let Some(process) = &self.servers[&node].process {
+            process.fuse.light(effects);
+        }
+    }
+
+    /// Crashes that were to come don't.
+    pub fn calm_down(&mut self) {
+        for process in self.servers.values().filter_map(|server| server.process.as_ref()) {
+            process.fuse.douse();
+        }
+    }
+
+    /// An orderly end: every request gets its answer.
+    pub fn shut_down(&mut self, node: NodeId) {
+        let mut events = Vec::new();
+        self.input(node, |process| process.replica.shut_down(&mut events).map_err(Some));
+        self.tell(node, events);
+        let server = self.servers.get_mut(&node).expect("a member");
+        let Some(process) = server.process.take() else { return };
+        server.disk.borrow_mut().crash(0);
+        if !process.open.proposals.is_empty() || !process.open.reads.is_empty() {
+            let what = format!("node {node} was shut down and left open {:?}", process.open);
+            self.ghost.broke(Rule::Ticket, what);
+        }
+    }
+
+    /// Gives a member a new, empty disk.
+    pub fn wipe(&mut self, node: NodeId) {
+        self.crash(node, 0);
+        let disk = self.fresh_disk(node);
+        let server = self.servers.get_mut(&node).expect("a member");
+        server.disk = disk;
+        server.is_wiped = true;
+        self.ghost.wiped(node);
+    }
+}

@@ -1,0 +1,249 @@
+//! What a node does with an input, and what is checked when it has done it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_core::error::Error;
+use raft_core::message::{Envelope, Message};
+use raft_core::replica::Event;
+use raft_core::types::{LogIndex, NodeId};
+use raft_core::wire::encode;
+
+use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, Server, TURNS_MAX};
+use crate::invariants::Rule;
+use crate::ledger::{News, hash_of};
+use crate::network::{Packet, is_reply};
+
+impl Cluster {
+    /// Hands an input to a node that runs, then does what follows from it.
+    pub(super) fn input(
+        &mut self,
+        node: NodeId,
+        input: impl FnOnce(&mut Process) -> Result<(), Option<Error>>,
+    ) {
+        let server = self.servers.get_mut(&node).expect("a member");
+        let Some(process) = &mut server.process else { return };
+        server.disk.borrow_mut().advance(self.now);
+        match catch_unwind(AssertUnwindSafe(|| input(process))) {
+            Ok(Ok(()) | Err(Some(Error::Fenced | Error::Rejected(_)))) => self.settle(node),
+            Ok(Err(error)) => self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}")),
+            Err(panic) => self.panicked(node, panic.as_ref()),
+        }
+    }
+
+    fn panicked(&mut self, node: NodeId, panic: &(dyn std::any::Any + Send)) {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text:?}"));
+    }
+
+    /// Turns a node until it is quiet, and checks each turn.
+    pub(super) fn settle(&mut self, node: NodeId) {
+        let mut again = true;
+        let mut turns = 0;
+        while again && self.ghost.violation().is_none() {
+            let server = self.servers.get_mut(&node).expect("a member");
+            let Some(process) = &mut server.process else { return };
+            server.disk.borrow_mut().advance(self.now);
+            let mut events = Vec::new();
+            let turn = catch_unwind(AssertUnwindSafe(|| {
+                let again = process.replica.turn(&mut events);
+                (again, process.replica.node().check_invariants(&process.watermark))
+            }));
+            match turn {
+                Ok((Ok(more), watermark)) => {
+                    process.watermark = watermark;
+                    again = more;
+                }
+                Ok((Err(error), _)) => {
+                    return self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}"));
+                }
+                Err(panic) => return self.panicked(node, panic.as_ref()),
+            }
+            turns += 1;
+            if turns > TURNS_MAX {
+                return self.broke(Rule::NoBug, format!("node {node} is never quiet"));
+            }
+            self.look(node);
+            if self.servers[&node].process.as_ref().is_some_and(|p| p.fuse.is_blown()) {
+                // The process died in the middle of the turn: its clients hear nothing.
+                let kept = self.dice.below(3) as usize;
+                return self.crash(node, kept);
+            }
+            self.tell(node, events);
+        }
+        self.look_after(node);
+        self.listen_to_disk(node);
+    }
+
+    fn listen_to_disk(&mut self, node: NodeId) {
+        let server = self.servers.get_mut(&node).expect("a member");
+        let Some(at) = server.disk.borrow().next_due() else { return };
+        if server.wake.is_none_or(|wake| wake > at) {
+            server.wake = Some(at);
+            let life = server.life;
+            self.schedule(at.max(self.now), Due::Disk { node, life });
+        }
+    }
+
+    /// Looks at what a turn has changed, and lets its messages go.
+    fn look(&mut self, node: NodeId) {
+        let server = self.servers.get_mut(&node).expect("a member");
+        let Some(process) = &mut server.process else { return };
+        let written = server.disk.borrow_mut().take_written();
+        let sent = std::mem::take(&mut process.replica.transport_mut().sent);
+        self.ghost.wrote(node, &written);
+        if let Some(complaint) = self.servers[&node].disk.borrow().complaints().first() {
+            self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
+        }
+        self.look_at_role(node);
+        self.look_at_commits(node);
+        self.look_at_machine(node);
+        for message in sent {
+            self.send(message);
+        }
+    }
+
+    fn look_at_role(&mut self, node: NodeId) {
+        let Cluster { servers, ghost, .. } = self;
+        let Some(process) = &servers[&node].process else { return };
+        let core = process.replica.node();
+        if core.is_leader() {
+            ghost.leads(node, core.term(), |id| core.entry_id(id.index).is_none_or(|e| e == id));
+        }
+    }
+
+    fn look_at_commits(&mut self, node: NodeId) {
+        let Cluster { servers, ghost, config, .. } = self;
+        let Some(process) = &servers[&node].process else { return };
+        let core = process.replica.node();
+        let (first, last) = (process.committed + 1, core.commit_index());
+        for index in first..=last {
+            // What is compacted was checked when it was committed, or is the snapshot's.
+            let Some(id) = core.entry_id(index) else { continue };
+            let mut holding = 0;
+            if !ghost.is_committed(index) {
+                let holds =
+                    |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
+                holding = servers.values().filter(holds).count();
+            }
+            ghost.commits(node, id, config.nodes as usize / 2 + 1, holding);
+        }
+        if last >= first {
+            let server = self.servers.get_mut(&node).expect("a member");
+            server.process.as_mut().expect("it runs").committed = last;
+        }
+    }
+
+    fn look_at_machine(&mut self, node: NodeId) {
+        let Cluster { servers, ghost, story, .. } = self;
+        let server = servers.get_mut(&node).expect("a member");
+        let Some(process) = &mut server.process else { return };
+        let news = process.replica.machine().news(process.news_read);
+        process.news_read += news.len();
+        for news in news {
+            process.applied = ghost.applied(node, process.applied, news);
+            if let (Some(story), News::Restored(index, _)) = (story.as_mut(), news) {
+                story.push(Happened::Restored(node, *index));
+            }
+        }
+    }
+
+    /// What was committed stays durable on a majority, whatever crashes.
+    pub(super) fn check_committed_is_durable(&mut self) {
+        let Some(id) = self.ghost.last_committed() else { return };
+        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
+        let holding = self.servers.values().filter(holds).count();
+        let quorum = self.config.nodes as usize / 2 + 1;
+        if holding < quorum {
+            let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");
+            self.ghost.broke(Rule::Committed, what);
+        }
+    }
+
+    /// A message leaves: what it claims is checked, then it is the network's.
+    fn send(&mut self, message: Message) {
+        let Cluster { servers, ghost, .. } = self;
+        let disk = servers[&message.from.node].disk.borrow();
+        let leader = ghost.leader_of(message.term).and_then(|leader| servers.get(&leader));
+        let leader = leader.and_then(|server| server.process.as_ref());
+        let leader = leader.map(|process| process.replica.node());
+        let leader = leader.filter(|core| core.is_leader() && core.term() == message.term);
+        ghost.leaves(&message, disk.durable(), |index| leader.and_then(|l| l.entry_id(index)));
+        drop(disk);
+
+        let is_reply = is_reply(&message);
+        let (from, to) = (message.from.node, message.to);
+        let envelope = Envelope { group: GROUP, message };
+        self.segments.clear();
+        encode(CLUSTER, &envelope, &mut self.segments);
+        let packet = Packet { from, to, bytes: self.segments.to_bytes() };
+        self.note(&[4, from, hash_of(&packet.bytes)]);
+        self.happened(|| Happened::Sent(envelope.message));
+        let delays = self.network.send(&packet, is_reply);
+        for delay in delays.into_iter().flatten() {
+            self.schedule(self.now + delay, Due::Arrival(packet.clone()));
+        }
+    }
+
+    /// Tells the clients.
+    pub(super) fn tell(&mut self, node: NodeId, events: Vec<Event>) {
+        for event in events {
+            let Cluster { servers, ghost, .. } = self;
+            let server = servers.get_mut(&node).expect("a member");
+            let Some(process) = &mut server.process else { return };
+            let open = &mut process.open;
+            match event {
+                Event::Applied { ticket, reply } => {
+                    ghost.proposal_applied(open, ticket);
+                    if reply != ticket.index.to_le_bytes().as_slice() {
+                        ghost.broke(Rule::Ticket, format!("{ticket} got another one's reply"));
+                    }
+                    self.happened(|| Happened::Applied(node, ticket));
+                }
+                Event::Ended { ticket, end } => {
+                    ghost.proposal_ended(open, ticket, end);
+                    self.happened(|| Happened::Ended(node, ticket, end));
+                }
+                Event::Answered { read, reply } => {
+                    let index = reply.try_into().map_or(0, LogIndex::from_le_bytes);
+                    ghost.read_answered(open, read, index);
+                    self.happened(|| Happened::Answered(node, read, index));
+                }
+                Event::ReadRejected { read, reason } => {
+                    ghost.read_rejected(open, read);
+                    self.happened(|| Happened::ReadRejected(node, read, reason));
+                }
+                Event::Changed(change) => {
+                    self.note(&[5, node, change.term, change.leader.unwrap_or(0)]);
+                    self.happened(|| Happened::Changed(node, change));
+                }
+                Event::Snapshot(job) => {
+                    process.jobs.push(job);
+                    let life = server.life;
+                    let (first, last) = self.config.snapshot_delay;
+                    let at = self.now + self.dice.between(first, last);
+                    self.schedule(at, Due::Snapshot { node, life });
+                }
+                other => ghost.broke(Rule::NoBug, format!("an unknown event: {other:?}")),
+            }
+        }
+    }
+
+    /// What is to be seen once a node is quiet.
+    fn look_after(&mut self, node: NodeId) {
+        let Cluster { servers, ghost, .. } = self;
+        let server = servers.get_mut(&node).expect("a member");
+        let Some(process) = &mut server.process else { return };
+        if process.is_fenced || !process.replica.node().is_fenced() {
+            return;
+        }
+        process.is_fenced = true;
+        let open = &process.open;
+        if !open.proposals.is_empty() || !open.reads.is_empty() {
+            let what = format!("node {node} is fenced and leaves open {open:?}");
+            ghost.broke(Rule::Ticket, what);
+        }
+        let error = process.replica.node().status().fenced.map(|error| error.to_string());
+        self.happened(|| Happened::Fenced(node, error.unwrap_or_default()));
+    }
+}
