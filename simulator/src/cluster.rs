@@ -244,6 +244,11 @@ impl Cluster {
         self.ghost.violation()
     }
 
+    /// Whether claims are compared with what is on disk, as they are unless told otherwise.
+    pub fn look_at_disks(&mut self, looks: bool) {
+        self.ghost.is_blind_to_disks = !looks;
+    }
+
     /// Records that a rule was broken, for whoever knows of further rules.
     pub fn broke(&mut self, rule: Rule, what: impl Into<String>) {
         self.ghost.broke(rule, what.into());

@@ -19,6 +19,8 @@ use crate::storage::{BrokenPromises, DiskFaults};
 pub struct Options {
     /// Promises that all disks break.
     pub broken: BrokenPromises,
+    /// Don't look at disks: broken promises show by their consequences alone.
+    pub is_blind_to_disks: bool,
     /// Print the state after every step.
     pub is_loud: bool,
 }
@@ -178,6 +180,7 @@ pub fn run(seed: u64, options: Options) -> Report {
     };
     run.cluster.network.faults = plan.network;
     run.cluster.is_loud = options.is_loud;
+    run.cluster.look_at_disks(!options.is_blind_to_disks);
     run.suffer(plan.steps);
     run.recover(&plan);
     Report {

@@ -156,7 +156,7 @@ impl Cluster {
         let quorum = self.config.nodes as usize / 2 + 1;
         if holding < quorum {
             let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");
-            self.ghost.broke(Rule::Committed, what);
+            self.ghost.claimed_falsely(what);
         }
     }
 
