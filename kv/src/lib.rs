@@ -24,6 +24,7 @@ pub mod server;
 
 pub use client::{Client, Error};
 pub use cluster::Cluster;
+pub use codec::Unreadable;
 pub use command::{Command, KEY_BYTES_MAX, Query, QueryReply, Refusal, Reply, VALUE_BYTES_MAX};
 pub use machine::Machine;
 pub use server::Server;

@@ -1,7 +1,7 @@
 //! The replicated state: keys and values.
 //!
 //! The keys are spread over a fixed number of chunks, which are maps behind reference counts. So a
-//! snapshot is captured by taking [`CHUNKS`] references, however many keys there are, and a write that
+//! snapshot is captured by taking 1,024 references, however many keys there are, and a write that
 //! comes while the snapshot is being written copies one chunk's pointers, not the whole map. A clone
 //! of one large map would stop the store for some 100 ms at a million keys, and a persistent tree
 //! would cost every read and write something, or a dependency.
