@@ -1,9 +1,11 @@
-//! Three members in one process, over TCP, without disks: what a client sees.
+//! Three members in one process, over TCP, mostly without disks: what a client sees.
 
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,6 +92,45 @@ fn clients_follow_the_leader_and_each_append_is_applied_once() {
     for name in 0..4 {
         assert_eq!(first.get(&[b'k', name]), Ok(Some((0..200).collect())), "client {name}");
     }
+}
+
+#[test]
+fn a_member_that_was_away_for_long_is_sent_a_snapshot() {
+    let cluster = cluster();
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("away");
+    let _ = fs::remove_dir_all(&directory);
+    let server = |id: u64| Server::new(&cluster, id).log_bytes_max(50_000);
+    let start = |id: u64| (id, server(id).start(&directory.join(id.to_string())).unwrap());
+    let mut hosts: BTreeMap<u64, Host> = (1..=3).map(start).collect();
+    leader(&hosts);
+    hosts.remove(&3).unwrap().shutdown().unwrap();
+
+    // More than the log keeps for members that lag a little.
+    let first = Client::new(&cluster);
+    let writing: Vec<_> = (0..32u8)
+        .map(|name| {
+            let mut client = first.another();
+            thread::spawn(move || {
+                (0..=255u8).for_each(|key| client.put(&[name, key], &[key, name]).unwrap());
+            })
+        })
+        .collect();
+    writing.into_iter().for_each(|thread| thread.join().unwrap());
+    hosts.extend([start(3)]);
+    let away = || hosts[&3].status().unwrap().groups.remove(0);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while away().last_applied < 32 * 256 {
+        assert!(Instant::now() < deadline, "{:?}", away());
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(away().core.snapshots_installed > 0, "{:?}", away());
+
+    // What it was sent counts: it is needed for the majority now.
+    hosts.remove(&1).unwrap().shutdown().unwrap();
+    for (name, key) in [(0, 0), (13, 200), (31, 255)] {
+        assert_eq!(first.get(&[name, key]), Ok(Some(vec![key, name])));
+    }
+    first.another().put(b"k", b"v").unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -110,5 +111,12 @@ fn no_acknowledged_write_is_lost_by_kill_9_of_a_random_member_a_hundred_times() 
         let put = first.get(&[b'p', name]).unwrap();
         assert_eq!(put, Some(marks.to_le_bytes().to_vec()), "client {name}, seed {seed}");
     }
+    let status = Command::new(env!("CARGO_BIN_EXE_kv"))
+        .args(["status", "--json", "--cluster", &members.cluster.to_string()])
+        .output()
+        .unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let snapshot = &status[0]["status"]["groups"][0]["snapshot_index"];
+    assert!(snapshot.as_u64() > Some(0), "no snapshot was restarted from: {snapshot}");
     assert_eq!(kills, KILLS, "too slow: only so many kills in {KILLING_TIME:?}");
 }

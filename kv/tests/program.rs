@@ -114,6 +114,26 @@ fn a_directory_of_another_member_is_refused() {
 }
 
 #[test]
+fn a_member_whose_directory_was_emptied_has_no_vote_and_says_why() {
+    let mut members = Members::new("emptied");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    run(0, &["put", "--cluster", &cluster, "k", "v"]);
+    members.kill(3);
+    std::fs::remove_dir_all(members.directory.join("3")).unwrap();
+    members.start(3);
+    let began = Instant::now();
+    loop {
+        let table = String::from_utf8(kv(&["status", "--cluster", &cluster]).stdout).unwrap();
+        if table.contains("another store") && table.contains("leader") {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{table}");
+    }
+    assert_eq!(run(0, &["get", "--cluster", &cluster, "k"]).0, "v\n");
+}
+
+#[test]
 fn an_address_that_others_can_reach_needs_a_word() {
     let data = Members::new("reach").directory.clone();
     let data = data.to_string_lossy();
