@@ -1,7 +1,7 @@
 //! Golden scripts: commands above a line `---`, what happened below it.
 //!
 //! Time stands still in a script but for the command `tick`. The commands are those of
-//! [`Script::command`]; a `#` begins a comment.
+//! `Script::command`; a `#` begins a comment.
 
 use std::fmt::Write;
 
