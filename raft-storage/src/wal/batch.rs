@@ -245,22 +245,14 @@ pub(crate) struct Fault {
     pub(crate) found: String,
 }
 
-/// Verifies the batch that begins at `start` of a segment and must have this place.
-pub(crate) fn verify(segment: &Bytes, start: u64, place: Place) -> Result<Header, Fault> {
-    let header = verify_header(segment, start, place)?;
-    let batch = segment.slice(start as usize..(start + header.bytes_len()) as usize);
-    verify_records(&header, &batch, start)?;
-    match zero_list(&header, &batch) {
-        Some(_) => Ok(header),
-        None => Err(Fault {
-            offset: start + header.bytes_len() - SECTOR_BYTES as u64,
-            expected: format!("the trailer of batch {}", place.sequence),
-            found: "something else".into(),
-        }),
-    }
-}
-
-fn verify_header(segment: &[u8], start: u64, place: Place) -> Result<Header, Fault> {
+/// The header of the batch that begins with this sector, at `start` of a segment that has `room`
+/// bytes from there on. It must have this place.
+pub(crate) fn verify_header(
+    sector: &[u8],
+    start: u64,
+    room: u64,
+    place: Place,
+) -> Result<Header, Fault> {
     let fault = |found| Fault {
         offset: start,
         expected: format!(
@@ -269,19 +261,31 @@ fn verify_header(segment: &[u8], start: u64, place: Place) -> Result<Header, Fau
         ),
         found,
     };
-    let rest = &segment[start as usize..];
-    let Some(header) = Header::decode(rest) else {
-        let what = if is_zero(&rest[..SECTOR_BYTES]) { "an empty sector" } else { "no header" };
+    let Some(header) = Header::decode(sector) else {
+        let what = if is_zero(sector) { "an empty sector" } else { "no header" };
         return Err(fault(what.into()));
     };
     if header.place != place {
         let Place { epoch, sequence, previous } = header.place;
         return Err(fault(format!("batch {sequence} of epoch {epoch:x} after {previous:08x}")));
     }
-    if header.bytes_len() > rest.len() as u64 {
+    if header.bytes_len() > room {
         return Err(fault(format!("a batch of {} bytes", header.bytes_len())));
     }
     Ok(header)
+}
+
+/// Verifies the whole batch that has this header and begins at `start` of a segment.
+pub(crate) fn verify(header: &Header, batch: &Bytes, start: u64) -> Result<(), Fault> {
+    verify_records(header, batch, start)?;
+    match zero_list(header, batch) {
+        Some(_) => Ok(()),
+        None => Err(Fault {
+            offset: start + header.bytes_len() - SECTOR_BYTES as u64,
+            expected: format!("the trailer of batch {}", header.place.sequence),
+            found: "something else".into(),
+        }),
+    }
 }
 
 fn verify_records(header: &Header, batch: &Bytes, start: u64) -> Result<(), Fault> {
@@ -345,34 +349,26 @@ fn zero_list(header: &Header, batch: &[u8]) -> Option<Vec<(u32, u32)>> {
     Some(list.chunks(RANGE_BYTES).map(|range| (u32_at(range, 0), u32_at(range, 4))).collect())
 }
 
-/// Whether what lies at `start`, which is no whole batch of this place, is one that a crash tore:
-/// some sector of it was never written.
-pub(crate) fn is_torn(segment: &[u8], start: u64, place: Place) -> bool {
-    let rest = &segment[start as usize..];
-    if is_zero(&rest[..SECTOR_BYTES]) {
-        return true;
-    }
-    let Ok(header) = verify_header(segment, start, place) else { return false };
-    let batch = &rest[..header.bytes_len() as usize];
+/// Whether a batch that has this header, and is not whole, is one that a crash tore: some sector of
+/// it was never written.
+pub(crate) fn is_torn(header: &Header, batch: &[u8]) -> bool {
     let (body, trailer) = batch.split_at(header.body_sectors() as usize * SECTOR_BYTES);
     if trailer.chunks(SECTOR_BYTES).any(is_zero) {
         return true;
     }
-    let Some(listed) = zero_list(&header, batch) else { return false };
+    let Some(listed) = zero_list(header, batch) else { return false };
     let is_listed = |sector| listed.iter().any(|&(first, n)| sector >= first && sector - first < n);
     zero_ranges(body).iter().any(|&(first, n)| (first..first + n).any(|sector| !is_listed(sector)))
 }
 
-/// A batch, or the trailer of one, that can't be there if `place` is where the log ends: it comes
-/// later, or is that very batch at the wrong place. Answers where it is and which one.
-pub(crate) fn find_later(segment: &[u8], start: u64, place: Place) -> Option<(u64, u64)> {
-    let sectors = segment[start as usize..].chunks(SECTOR_BYTES);
-    (start..).step_by(SECTOR_BYTES).zip(sectors).find_map(|(offset, sector)| {
-        let (found, is_trailer) = decode_either(sector)?;
-        let misplaced = found.sequence == place.sequence && offset != start && !is_trailer;
-        let later = found.sequence > place.sequence || misplaced;
-        (found.epoch == place.epoch && later).then_some((offset, found.sequence))
-    })
+/// The number of a batch of which this sector, `distance` bytes behind the end of the log, is the
+/// header or the trailer, and which can't be there if the log ends at `place`: it comes later, or is
+/// that very batch at the wrong offset.
+pub(crate) fn later_batch(sector: &[u8], distance: u64, place: Place) -> Option<u64> {
+    let (found, is_trailer) = decode_either(sector)?;
+    let is_misplaced = found.sequence == place.sequence && distance > 0 && !is_trailer;
+    let is_later = found.sequence > place.sequence || is_misplaced;
+    (found.epoch == place.epoch && is_later).then_some(found.sequence)
 }
 
 fn decode_either(sector: &[u8]) -> Option<(Place, bool)> {

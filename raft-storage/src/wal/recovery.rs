@@ -7,6 +7,8 @@
 //! - Anything else: damage. Nothing is changed; an operator decides.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,13 +34,15 @@ pub(crate) struct Replay<D: Disk> {
     oldest: u64,
 }
 
-/// A segment in memory, and how far it was found whole.
+/// How far a segment was found whole.
 struct Scan {
     number: u64,
-    bytes: Bytes,
-    /// Where the last whole batch begins, if there is one.
-    last_batch: Option<u64>,
+    header: Bytes,
+    /// Where the last whole batch begins, and the batch, if there is one.
+    last_batch: Option<(u64, Bytes)>,
     end: u64,
+    /// Where there is something behind the end.
+    remains: Vec<Range<u64>>,
 }
 
 /// Reads all segments, heals what a crash has left, and says what is there. `place` is `None` where
@@ -90,8 +94,9 @@ impl<D: Disk> Replay<D> {
         let name = segment_name(number);
         let file =
             self.disk.open(&name, OpenMode::Existing).map_err(WalError::io("open", &name))?;
-        let bytes = read_whole(&file, &name)?;
-        let header = SegmentHeader::decode(&bytes, number)?;
+        let mut reader = Reader::new(&file, number)?;
+        let sector = reader.at(0, reader.length.min(SECTOR_BYTES as u64))?;
+        let header = SegmentHeader::decode(&sector, number, reader.length)?;
         let mut place = self.place.unwrap_or(header.first);
         if header.first != place {
             return Err(WalError::Damaged {
@@ -101,21 +106,22 @@ impl<D: Disk> Replay<D> {
                 found: format!("one that continues with {:?}", header.first),
             });
         }
-        let mut scan = Scan { number, bytes, last_batch: None, end: SECTOR_BYTES as u64 };
+        let (end, remains) = (SECTOR_BYTES as u64, Vec::new());
+        let mut scan = Scan { number, header: sector, last_batch: None, end, remains };
         while scan.end < header.length {
-            match batch::verify(&scan.bytes, scan.end, place) {
-                Ok(batch) => {
-                    self.apply(&scan, &batch)?;
-                    place = batch.next_place();
-                    scan.last_batch = Some(scan.end);
-                    scan.end += batch.bytes_len();
+            match reader.batch(scan.end, place)? {
+                Ok((header, batch)) => {
+                    self.apply(&scan, &header, &batch)?;
+                    place = header.next_place();
+                    scan.last_batch = Some((scan.end, batch));
+                    scan.end += header.bytes_len();
                 }
                 Err(fault) if is_last => {
-                    judge(&scan, place, fault)?;
+                    scan.remains = judge(&mut reader, scan.end, place, fault)?;
                     break;
                 }
                 // The next segment says whether this one was left here.
-                Err(_) if is_zero(&scan.bytes[scan.end as usize..][..SECTOR_BYTES]) => break,
+                Err(_) if is_zero(&reader.sector(scan.end)?) => break,
                 Err(fault) => return Err(damaged(number, fault)),
             }
         }
@@ -124,9 +130,8 @@ impl<D: Disk> Replay<D> {
         Ok(scan)
     }
 
-    fn apply(&mut self, scan: &Scan, header: &Header) -> Result<(), WalError> {
+    fn apply(&mut self, scan: &Scan, header: &Header, batch: &[u8]) -> Result<(), WalError> {
         self.oldest = header.oldest;
-        let batch = &scan.bytes[scan.end as usize..][..header.bytes_len() as usize];
         for (record, offset) in Builder::records(header, batch) {
             let group = record.group();
             let stored = self.groups.entry(group).or_default();
@@ -143,20 +148,18 @@ impl<D: Disk> Replay<D> {
         let name = segment_name(last.number);
         let file =
             self.disk.open(&name, OpenMode::Existing).map_err(WalError::io("open", &name))?;
-        let write = |range: std::ops::Range<u64>, bytes: &[u8]| {
-            file.write_at(bytes, range.start).map_err(WalError::io("write to", &name))
+        let write = |offset: u64, bytes: &[u8]| {
+            file.write_at(bytes, offset).map_err(WalError::io("write to", &name))
         };
-        for (first, count) in written_sectors(&last.bytes[last.end as usize..]) {
-            let start = last.end + first * SECTOR_BYTES as u64;
-            let zeroes = vec![0; count as usize * SECTOR_BYTES];
-            write(start..start + zeroes.len() as u64, &zeroes)?;
+        for Range { start, end } in &last.remains {
+            write(*start, &vec![0; (end - start) as usize])?;
         }
         // A process that died, or whose sync failed, may have left these in the cache alone, where
         // they were read from just now, and marked as clean, so that no sync would write them.
         // Writing them again makes them dirty. All batches before were synced before this one.
-        write(0..SECTOR_BYTES as u64, &last.bytes[..SECTOR_BYTES])?;
-        if let Some(start) = last.last_batch {
-            write(start..last.end, &last.bytes[start as usize..last.end as usize])?;
+        write(0, &last.header)?;
+        if let Some((start, batch)) = &last.last_batch {
+            write(*start, batch)?;
         }
         file.sync_data().map_err(WalError::io("sync", &name))
     }
@@ -169,40 +172,136 @@ impl<D: Disk> Replay<D> {
     }
 }
 
-fn read_whole<F: DiskFile>(file: &F, name: &str) -> Result<Bytes, WalError> {
-    let length = file.len().map_err(WalError::io("ask for the length of", name))?;
-    let mut bytes = vec![0; length as usize];
-    let read = file.read_at(&mut bytes, 0).map_err(WalError::io("read", name))?;
-    bytes.truncate(read);
-    Ok(bytes.into())
+/// Bytes that are read at once where a batch does not need more.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Reads a segment from its beginning to its end, a piece at a time: a segment is large, and what is
+/// behind the end of the log is nothing but zeroes.
+struct Reader<'a, F> {
+    file: &'a F,
+    number: u64,
+    length: u64,
+    piece: Bytes,
+    /// Where the piece begins.
+    start: u64,
 }
 
-/// Whether what follows the last whole batch of the last segment may be cut off.
-fn judge(scan: &Scan, place: Place, mut fault: Fault) -> Result<(), WalError> {
-    if let Some((offset, sequence)) = batch::find_later(&scan.bytes, scan.end, place) {
-        fault.found = format!("{}, and batch {sequence} at byte {offset}", fault.found);
-        return Err(damaged(scan.number, fault));
+impl<'a, F: DiskFile> Reader<'a, F> {
+    fn new(file: &'a F, number: u64) -> Result<Self, WalError> {
+        let failed = WalError::io("ask for the length of", segment_name(number));
+        let length = file.len().map_err(failed)?;
+        Ok(Reader { file, number, length, piece: Bytes::new(), start: 0 })
     }
-    match batch::is_torn(&scan.bytes, scan.end, place) {
-        true => Ok(()),
-        false => Err(damaged(scan.number, fault)),
+
+    /// So many bytes, which have to be in the file.
+    fn at(&mut self, offset: u64, length: u64) -> Result<Bytes, WalError> {
+        let is_inside =
+            self.start <= offset && offset + length <= self.start + self.piece.len() as u64;
+        if !is_inside {
+            let wanted = length.max(PIECE_BYTES.min(self.length - offset));
+            let mut piece = vec![0; wanted as usize];
+            let failed = || WalError::io("read", segment_name(self.number));
+            let read = self.file.read_at(&mut piece, offset).map_err(failed())?;
+            if read < piece.len() {
+                return Err(failed()(io::ErrorKind::UnexpectedEof.into()));
+            }
+            (self.piece, self.start) = (piece.into(), offset);
+        }
+        let at = (offset - self.start) as usize;
+        Ok(self.piece.slice(at..at + length as usize))
+    }
+
+    fn sector(&mut self, offset: u64) -> Result<Bytes, WalError> {
+        self.at(offset, SECTOR_BYTES as u64)
+    }
+
+    /// The batch that begins here and must have this place.
+    fn batch(
+        &mut self,
+        start: u64,
+        place: Place,
+    ) -> Result<Result<(Header, Bytes), Fault>, WalError> {
+        let room = self.length - start;
+        let header = match batch::verify_header(&self.sector(start)?, start, room, place) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let batch = self.at(start, header.bytes_len())?;
+        Ok(batch::verify(&header, &batch, start).map(|()| (header, batch)))
+    }
+
+    /// Calls `see` with each sector from here on that has something in it.
+    fn for_each_written(
+        &mut self,
+        start: u64,
+        mut see: impl FnMut(u64, &[u8]),
+    ) -> Result<(), WalError> {
+        let mut piece = vec![0; PIECE_BYTES.min(self.length - start) as usize];
+        let mut offset = start;
+        while offset < self.length {
+            let length = (piece.len() as u64).min(self.length - offset) as usize;
+            let read = self.file.read_at(&mut piece[..length], offset);
+            let failed = || WalError::io("read", segment_name(self.number));
+            if read.map_err(failed())? < length {
+                return Err(failed()(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let bytes = &piece[..length];
+            if !is_zero(bytes) {
+                let sectors = (offset..).step_by(SECTOR_BYTES).zip(bytes.chunks(SECTOR_BYTES));
+                sectors.filter(|(_, sector)| !is_zero(sector)).for_each(|(at, s)| see(at, s));
+            }
+            offset += length as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Whether what follows the last whole batch of the last segment may be cut off, and where there is
+/// something to be cut off.
+fn judge<F: DiskFile>(
+    reader: &mut Reader<'_, F>,
+    end: u64,
+    place: Place,
+    mut fault: Fault,
+) -> Result<Vec<Range<u64>>, WalError> {
+    let mut remains: Vec<Range<u64>> = Vec::new();
+    let mut later = None;
+    reader.for_each_written(end, |offset, sector| {
+        let next = offset + SECTOR_BYTES as u64;
+        match remains.last_mut() {
+            Some(range) if range.end == offset => range.end = next,
+            _ => remains.push(offset..next),
+        }
+        let sequence = batch::later_batch(sector, offset - end, place);
+        later = later.or(sequence.map(|sequence| (offset, sequence)));
+    })?;
+    if let Some((offset, sequence)) = later {
+        fault.found = format!("{}, and batch {sequence} at byte {offset}", fault.found);
+        return Err(damaged(reader.number, fault));
+    }
+    match is_torn(reader, end, place)? {
+        true => Ok(remains),
+        false => Err(damaged(reader.number, fault)),
+    }
+}
+
+/// Whether what lies at the end of the log is a batch that a crash tore.
+fn is_torn<F: DiskFile>(
+    reader: &mut Reader<'_, F>,
+    end: u64,
+    place: Place,
+) -> Result<bool, WalError> {
+    let sector = reader.sector(end)?;
+    if is_zero(&sector) {
+        return Ok(true);
+    }
+    match batch::verify_header(&sector, end, reader.length - end, place) {
+        Ok(header) => Ok(batch::is_torn(&header, &reader.at(end, header.bytes_len())?)),
+        Err(_) => Ok(false),
     }
 }
 
 fn damaged(number: u64, fault: Fault) -> WalError {
     let Fault { offset, expected, found } = fault;
     WalError::Damaged { file: segment_name(number), offset, expected, found }
-}
-
-/// Runs (first, count) of sectors with something in them.
-fn written_sectors(bytes: &[u8]) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for (number, sector) in (0..).zip(bytes.chunks(SECTOR_BYTES)) {
-        match runs.last_mut() {
-            _ if is_zero(sector) => {}
-            Some((first, count)) if *first + *count == number => *count += 1,
-            _ => runs.push((number, 1)),
-        }
-    }
-    runs
 }

@@ -62,14 +62,14 @@ impl SegmentHeader {
         sector
     }
 
-    /// Reads and checks the header of the segment of this name, number and length.
-    pub(crate) fn decode(segment: &[u8], number: u64) -> Result<Self, WalError> {
+    /// Reads and checks the header that the file of this segment, of so many bytes, begins with.
+    pub(crate) fn decode(beginning: &[u8], number: u64, bytes: u64) -> Result<Self, WalError> {
         let file = segment_name(number);
         let damaged = |offset, expected: String, found: String| {
             Err(WalError::Damaged { file: file.clone(), offset, expected, found })
         };
-        let Some(sector) = segment.first_chunk::<SECTOR_BYTES>() else {
-            let found = format!("{} bytes", segment.len());
+        let Some(sector) = beginning.first_chunk::<SECTOR_BYTES>() else {
+            let found = format!("{bytes} bytes");
             return damaged(0, "the header of a segment".into(), found);
         };
         if &sector[..8] != MAGIC {
@@ -96,11 +96,9 @@ impl SegmentHeader {
             let found = format!("a copy of segment {}", header.number);
             return damaged(24, format!("segment {number}"), found);
         }
-        if header.length != segment.len() as u64
-            || !header.length.is_multiple_of(SECTOR_BYTES as u64)
-        {
+        if header.length != bytes || !header.length.is_multiple_of(SECTOR_BYTES as u64) {
             let expected = format!("a file of {} bytes", header.length);
-            return damaged(0, expected, format!("{} bytes", segment.len()));
+            return damaged(0, expected, format!("{bytes} bytes"));
         }
         Ok(header)
     }
