@@ -212,7 +212,7 @@ pub enum Malformed {
     /// A message of term 0 that only a later term can bring forth.
     ZeroTerm,
     /// The index and term of one entry don't go together: exactly one of them is 0, or the term is
-    /// later than the message's.
+    /// later than the message's, or is the one that a candidate still stands for.
     BadEntryId(EntryId),
     /// The entries don't follow `prev_log_index`, have a gap, or fall in term.
     BadEntries,
@@ -255,7 +255,7 @@ impl Message {
             Body::Hello(_) | Body::HelloReply(_) => Ok(()),
             Body::RequestPreVote(request) => self.entry(request.last_log),
             Body::RequestPreVoteReply(_) => Ok(()),
-            Body::RequestVote(request) => self.led().and(self.entry(request.last_log)),
+            Body::RequestVote(request) => self.led().and(self.check_vote(request.last_log)),
             Body::RequestVoteReply(_) => self.led(),
             Body::AppendEntries(append) => self.led().and(self.check_append(append)),
             Body::AppendEntriesReply(reply) => self.led().and(self.check_reply(reply)),
@@ -280,6 +280,12 @@ impl Message {
         Ok(())
     }
 
+    /// A candidate's term begins with its request: nobody has led it yet, so no log has an entry of it.
+    fn check_vote(&self, last_log: EntryId) -> Result<(), Malformed> {
+        self.entry(last_log)?;
+        if last_log.term == self.term { Err(Malformed::BadEntryId(last_log)) } else { Ok(()) }
+    }
+
     fn check_append(&self, append: &AppendEntries) -> Result<(), Malformed> {
         number(append.leader_commit)?;
         self.entry(append.prev_log())?;
@@ -297,17 +303,18 @@ impl Message {
 
     fn check_reply(&self, reply: &AppendEntriesReply) -> Result<(), Malformed> {
         number(reply.last_log_index)?;
-        match reply.result {
+        let named = match reply.result {
             AppendResult::Matched { match_index } => {
                 number(match_index)?;
-                // Where the sender matched is where its log reaches at least.
-                if match_index > reply.last_log_index {
-                    return Err(Malformed::BadResult);
-                }
-                Ok(())
+                match_index
             }
-            AppendResult::Conflict { hint } => self.entry(hint),
-        }
+            AppendResult::Conflict { hint } => {
+                self.entry(hint)?;
+                hint.index
+            }
+        };
+        // Either names a place in the sender's log.
+        if named > reply.last_log_index { Err(Malformed::BadResult) } else { Ok(()) }
     }
 
     fn check_install(&self, install: &InstallSnapshot) -> Result<(), Malformed> {

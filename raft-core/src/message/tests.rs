@@ -248,7 +248,19 @@ fn impossible_append_replies_are_refused() {
         (matched(8, 7), Malformed::BadResult),
         (matched(1, 0), Malformed::BadResult),
         (matched(NUMBER_MAX, 7), Malformed::BadResult),
+        // A hint is an entry of the sender's log.
+        (conflict(id(8, 3), 7), Malformed::BadResult),
+        (conflict(id(1, 1), 0), Malformed::BadResult),
+        (conflict(id(NUMBER_MAX, 3), NUMBER_MAX - 1), Malformed::BadResult),
     ]);
+}
+
+#[test]
+fn a_candidate_with_an_entry_of_the_term_it_wants_is_refused() {
+    let own = id(7, TERM);
+    assert_refused([(vote(own), Malformed::BadEntryId(own))]);
+    let first = Message { term: 1, ..message(vote(id(1, 1))) };
+    assert_eq!(first.check(), Err(Malformed::BadEntryId(id(1, 1))));
 }
 
 #[test]
