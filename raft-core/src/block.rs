@@ -124,6 +124,11 @@ pub enum BlockError {
         /// The kind byte.
         kind: u8,
     },
+    /// A no-op that brings something all the same.
+    NoopWithData {
+        /// Index of the entry.
+        index: LogIndex,
+    },
 }
 
 impl fmt::Display for BlockError {
@@ -138,6 +143,7 @@ impl fmt::Display for BlockError {
                 f,
                 "entry {index} has kind {kind}, which this version does not know: upgrade it"
             ),
+            Self::NoopWithData { index } => write!(f, "entry {index} is a no-op with data"),
         }
     }
 }
@@ -239,8 +245,10 @@ fn check_entries(header: &BlockHeader, bytes: &[u8]) -> Result<(), BlockError> {
         if length == 0 || length > after.len() {
             return Err(BlockError::BadLength { index });
         }
-        if EntryKind::from_byte(after[0]).is_none() {
-            return Err(BlockError::UnknownKind { index, kind: after[0] });
+        match EntryKind::from_byte(after[0]) {
+            None => return Err(BlockError::UnknownKind { index, kind: after[0] }),
+            Some(EntryKind::Noop) if length > 1 => return Err(BlockError::NoopWithData { index }),
+            Some(_) => {}
         }
         rest = &after[length..];
     }

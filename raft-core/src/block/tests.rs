@@ -339,6 +339,16 @@ fn unknown_kinds_are_refused_and_named() {
 }
 
 #[test]
+fn a_no_op_with_data_is_refused_and_named() {
+    let view = sample();
+    let (header, mut bytes) = (*view.block().header(), view.block().bytes().to_vec());
+    // The kind byte of the first entry, a command of five bytes.
+    bytes[4] = EntryKind::Noop.to_byte();
+    let refused = verify_forged(header, &bytes).unwrap_err();
+    assert_eq!(refused, BlockError::NoopWithData { index: 5 });
+}
+
+#[test]
 fn impossible_headers_are_refused_before_anything_is_computed() {
     let view = sample();
     let good = *view.block().header();
