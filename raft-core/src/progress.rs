@@ -264,12 +264,12 @@ impl Progress {
         }
     }
 
-    /// A message to the follower was dropped, or its connection closed.
+    /// A message to the follower was dropped, or its connection closed. Nothing is sent again before
+    /// the next heartbeat: while nobody is there, that would be dropped as well, in a circle.
     pub(crate) fn on_unreachable(&mut self) {
-        match &mut self.state {
+        match &self.state {
             State::Replicate(_) => self.probe_from(self.match_index + 1),
-            State::Probe { .. } => {}
-            State::Snapshot(sending) => sending.waiting = None,
+            State::Probe { .. } | State::Snapshot(_) => {}
         }
     }
 }

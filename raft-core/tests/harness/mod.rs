@@ -9,7 +9,9 @@ use raft_core::membership::Membership;
 use raft_core::message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, Message, RequestVote,
 };
-use raft_core::ready::{Operations, ReadOutcome, Ready, SnapshotRecord, Write, WriteError};
+use raft_core::ready::{
+    LogRead, Operations, ReadOutcome, Ready, SnapshotRecord, Write, WriteError,
+};
 use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::storage::Recovered;
 use raft_core::ticket::Outcome;
@@ -100,6 +102,8 @@ pub(crate) struct Lone {
     pub(crate) applied: Vec<(LogIndex, Vec<u8>)>,
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) reads: Vec<ReadOutcome>,
+    /// What it wants to read from its disk; nobody answers but the test.
+    pub(crate) log_reads: Vec<LogRead>,
     pub(crate) ready: Ready,
     /// While set, writes are kept back here instead of being made durable.
     pub(crate) hold_writes: bool,
@@ -129,6 +133,7 @@ impl Lone {
             applied: Vec::new(),
             outcomes: Vec::new(),
             reads: Vec::new(),
+            log_reads: Vec::new(),
             ready: Ready::default(),
             hold_writes: false,
             held: Vec::new(),
@@ -172,7 +177,7 @@ impl Lone {
             }
             self.outcomes.append(&mut ready.outcomes);
             self.reads.append(&mut ready.reads);
-            ready.log_reads.clear();
+            self.log_reads.append(&mut ready.log_reads);
             ready.change = None;
             self.mark = self.node.check_invariants(&self.mark);
         }

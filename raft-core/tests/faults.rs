@@ -1,0 +1,63 @@
+//! Disks and links that fail beside the protocol: nothing is tried again at once, or a member with a
+//! fault would do nothing else.
+
+mod harness;
+
+use bytes::Bytes;
+use harness::{Lone, config, id, meta, took};
+use raft_core::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
+use raft_core::ready::{LogReadAnswer, LogReadData, Wanted};
+use raft_core::snapshot::SnapshotChunk;
+use raft_core::types::{EntryId, NodeId};
+
+fn append_to(node: NodeId, sent: &[Message]) -> (&Message, &AppendEntries) {
+    let append = sent.iter().find_map(|message| match &message.body {
+        Body::AppendEntries(append) if message.to == node => Some((message, append)),
+        _ => None,
+    });
+    append.expect("it was sent an append")
+}
+
+/// A leader that has begun to send its snapshot to member 3.
+fn sends_a_snapshot() -> Lone {
+    let mut lone = Lone::new(1);
+    let sent = lone.lead();
+    let (to_2, _) = append_to(2, &sent);
+    let (from, term, body) = took(to_2).expect("an append");
+    lone.step(from, term, body);
+    let snapshot = meta(id(1, 1), 3);
+    lone.node.snapshot_staged(snapshot).expect("it is newer");
+    lone.settle();
+    lone.node.compact(1).expect("it is covered");
+    let (to_3, append) = append_to(3, &sent);
+    let result = AppendResult::Conflict { hint: EntryId::ZERO };
+    let (request, term) = (append.request, to_3.term);
+    let reply = AppendEntriesReply { request, read_round: 0, result, last_log_index: 0 };
+    lone.step(3, term, Body::AppendEntriesReply(reply));
+    answer_chunk(&mut lone);
+    let sent = lone.settle();
+    assert!(matches!(&sent[..], [Message { to: 3, body: Body::InstallSnapshot(_), .. }]));
+    lone
+}
+
+fn answer_chunk(lone: &mut Lone) {
+    let read = lone.log_reads.pop().expect("it reads its snapshot");
+    let Wanted::Chunk { snapshot, offset, .. } = read.wanted else { panic!("no chunk: {read:?}") };
+    let chunk = SnapshotChunk::new(snapshot, offset, Bytes::from_static(b"abc"));
+    let answer = LogReadAnswer { id: read.id, result: Ok(LogReadData::Chunk(chunk)) };
+    lone.node.log_read(answer).expect("no bug");
+}
+
+#[test]
+fn a_chunk_that_was_dropped_is_sent_again_at_the_next_heartbeat_and_not_before() {
+    let mut lone = sends_a_snapshot();
+    for _ in 0..3 {
+        lone.node.unreachable(3).expect("no bug");
+        lone.settle();
+        assert!(lone.log_reads.is_empty(), "it would read and drop it in a circle");
+        lone.node.tick(config(1).heartbeat_ticks).expect("no bug");
+        lone.settle();
+        answer_chunk(&mut lone);
+        lone.settle();
+    }
+}
