@@ -251,7 +251,7 @@ impl Leader {
         }
         let (index, askers) = self.reads.end_round();
         for asker in askers {
-            answer(common, asker, Some(index));
+            answer(common, asker, ReadEnd::Ready(index));
         }
     }
 
@@ -296,21 +296,22 @@ impl Leader {
     }
 
     /// Leadership is over: reads end, proposals wait for their patience.
-    pub(crate) fn end(&mut self, common: &mut Common) {
+    pub(crate) fn end(&mut self, common: &mut Common, reason: ReadRejected) {
         for asker in self.reads.drain() {
-            answer(common, asker, None);
+            answer(common, asker, ReadEnd::Rejected(reason));
         }
         common.tickets.leadership_lost();
     }
 }
 
-fn answer(common: &mut Common, asker: Asker, index: Option<LogIndex>) {
+fn answer(common: &mut Common, asker: Asker, end: ReadEnd) {
     match asker {
-        Asker::Local { first, last } => {
-            let rejected = ReadEnd::Rejected(ReadRejected::LeaderChanged);
-            common.read_tickets.end(first, last, index.map_or(rejected, ReadEnd::Ready));
-        }
+        Asker::Local { first, last } => common.read_tickets.end(first, last, end),
         Asker::Remote { member, id } => {
+            let index = match end {
+                ReadEnd::Ready(index) => Some(index),
+                ReadEnd::Rejected(_) => None,
+            };
             common.send(member.node, Body::ReadIndexReply(ReadIndexReply { id, index }));
         }
     }

@@ -491,7 +491,7 @@ impl Node {
     /// The role's reads end, because the role does.
     fn end_reads(&mut self, reason: ReadRejected) {
         match &mut self.role {
-            Role::Leader(leader) => leader.end(&mut self.common),
+            Role::Leader(leader) => leader.end(&mut self.common, reason),
             Role::Follower(follower) => {
                 follower.reads.reject_all(reason, &mut self.common.read_tickets);
             }

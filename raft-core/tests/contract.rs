@@ -189,7 +189,8 @@ fn a_failed_write_fences() {
     let end = End::Unknown(UnknownReason::Fenced);
     let outcome = Outcome { first: ticket.index, last: ticket.index, term: ticket.term, end };
     assert_eq!(lone.outcomes, [outcome]);
-    assert_eq!(lone.reads.len(), 1);
+    let ends: Vec<ReadEnd> = lone.reads.iter().map(|outcome| outcome.end).collect();
+    assert_eq!(ends, [ReadEnd::Rejected(ReadRejected::Stopped)]);
     let status = lone.node.status();
     assert_eq!(status.role, RoleName::Follower);
     assert!(status.fenced.is_some_and(|error| error.0.contains("no space")));
