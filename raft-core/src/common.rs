@@ -86,6 +86,9 @@ pub(crate) struct LogReads {
     wanted: Vec<LogRead>,
     /// The read that fetches what is to be applied next.
     apply: Option<u64>,
+    /// Whether the last one brought nothing: it is asked again at the next tick, because a disk that
+    /// fails would be asked in a circle.
+    apply_failed: bool,
     /// What it brought.
     fetched: VecDeque<View>,
 }
@@ -110,6 +113,16 @@ impl LogReads {
             self.apply = None;
         }
         is
+    }
+
+    /// Time passes: what failed may be tried again.
+    pub(crate) fn tick(&mut self) {
+        self.apply_failed = false;
+    }
+
+    /// Whether the next tick tries something again.
+    pub(crate) fn waits_for_tick(&self) -> bool {
+        self.apply_failed
     }
 
     pub(crate) fn put_fetched(&mut self, views: Vec<View>) {
@@ -292,8 +305,11 @@ impl Common {
             {
                 self.reads.put_fetched(views);
             }
-            // A snapshot took their place, or the disk will be asked again.
-            _ => self.stats.dropped_reads += 1,
+            // A snapshot took their place, or the disk failed.
+            _ => {
+                self.reads.apply_failed = true;
+                self.stats.dropped_reads += 1;
+            }
         }
     }
 
@@ -317,7 +333,7 @@ impl Common {
         {
             return Some((first, view.last().min(last)));
         }
-        if self.reads.apply.is_none() {
+        if self.reads.apply.is_none() && !self.reads.apply_failed {
             let last = last.min(self.log.window_first() - 1);
             let wanted = Wanted::Entries { first, last, bytes_max };
             self.reads.apply = Some(self.reads.want(wanted));

@@ -104,6 +104,7 @@ impl Node {
         self.guarded(|node| {
             let common = &mut node.common;
             common.durability.tick(ticks);
+            common.reads.tick();
             common.tickets.tick(ticks, common.config.ticket_patience_ticks);
             let next = match &mut node.role {
                 Role::Joining(joining) => {

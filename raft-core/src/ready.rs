@@ -277,7 +277,8 @@ pub enum LogReadData {
 pub enum LogReadError {
     /// A snapshot took the entries' place, or a newer one the snapshot's.
     Compacted,
-    /// The disk did not answer. That one send is given up; the next heartbeat tries again.
+    /// The disk did not answer. A send is given up until the next heartbeat, an apply until the next
+    /// tick.
     Io(String),
     /// What the disk answered is damaged: the node is fenced.
     Corrupt(String),

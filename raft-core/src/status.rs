@@ -209,6 +209,9 @@ impl Node {
             }
             Role::Leader(leader) => leader.ticks_until_due(common),
         };
+        if common.reads.waits_for_tick() {
+            return 1;
+        }
         let tickets = common.tickets.ticks_until_due(common.config.ticket_patience_ticks);
         role.min(tickets.unwrap_or(u32::MAX)).max(1)
     }

@@ -4,11 +4,12 @@
 mod harness;
 
 use bytes::Bytes;
-use harness::{Lone, config, id, meta, took};
+use harness::{Disk, Lone, config, id, identity, meta, took};
 use raft_core::message::{AppendEntries, AppendEntriesReply, AppendResult, Body, Message};
-use raft_core::ready::{LogReadAnswer, LogReadData, Wanted};
+use raft_core::ready::{LogReadAnswer, LogReadData, LogReadError, Wanted};
 use raft_core::snapshot::SnapshotChunk;
 use raft_core::types::{EntryId, NodeId};
+use raft_core::{Bootstrap, Node};
 
 fn append_to(node: NodeId, sent: &[Message]) -> (&Message, &AppendEntries) {
     let append = sent.iter().find_map(|message| match &message.body {
@@ -58,6 +59,31 @@ fn a_chunk_that_was_dropped_is_sent_again_at_the_next_heartbeat_and_not_before()
         lone.node.tick(config(1).heartbeat_ticks).expect("no bug");
         lone.settle();
         answer_chunk(&mut lone);
+        lone.settle();
+    }
+}
+
+#[test]
+fn a_read_for_apply_that_failed_is_tried_again_at_the_next_tick_and_not_before() {
+    let mut lone = Lone::with(1, config(1), &[1]);
+    lone.lead();
+    lone.node.propose(b"x").expect("it leads");
+    lone.settle();
+    let mut recovered = Disk::recover(&lone.disk);
+    assert_eq!(recovered.identity, identity(1));
+    recovered.tail.clear();
+    lone.node = Node::new(config(1), &recovered, &Bootstrap::Stored).expect("a good disk");
+    lone.mark = Default::default();
+    lone.tick_until_leader();
+    for _ in 0..3 {
+        let read = lone.log_reads.pop().expect("what it applies is below the window");
+        assert!(lone.log_reads.is_empty());
+        let result = Err(LogReadError::Io("a bad sector".into()));
+        lone.node.log_read(LogReadAnswer { id: read.id, result }).expect("no bug");
+        lone.settle();
+        assert!(lone.log_reads.is_empty(), "it would read in a circle");
+        assert_eq!(lone.node.ticks_until_due(), 1);
+        lone.node.tick(1).expect("no bug");
         lone.settle();
     }
 }
