@@ -481,6 +481,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         while let Some(run) = self.awaiting_apply.pop_front_if(|r| r.first <= meta.last.index) {
             events.extend(tickets(run).map(|ticket| Event::Ended { ticket, end }));
         }
+        // What was parked may have been answered by an entry that the snapshot covers.
+        for ticket in core::mem::take(&mut self.parked).into_values() {
+            events.push(Event::Ended { ticket, end });
+        }
         ignore_fenced(self.node.applied(meta.last.index))
     }
 

@@ -3,14 +3,26 @@
 
 mod harness;
 
-use harness::{config, identity};
-use raft_core::message::Envelope;
+use harness::{chunk, config, grant, id, identity, meta, took};
+use raft_core::message::{Envelope, Message};
 use raft_core::replica::{Event, SnapshotPolicy};
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
+use raft_core::ticket::{End, UnknownReason};
 use raft_core::transport::Transport;
+use raft_core::types::Member;
 use raft_core::{Bootstrap, Replica};
 use raft_storage::MemoryStorage;
+
+/// Keeps what is sent.
+#[derive(Default)]
+struct Sent(Vec<Message>);
+
+impl Transport for Sent {
+    fn send(&mut self, envelope: Envelope) {
+        self.0.push(envelope.message);
+    }
+}
 
 /// Nobody to talk to.
 struct Silence;
@@ -194,4 +206,43 @@ fn a_shut_down_replica_ends_what_is_open() {
     replica.shut_down(&mut events).expect("no bug");
     let ended = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
     assert_eq!(ended, 2, "{events:?}");
+}
+
+#[test]
+fn a_parked_proposal_ends_when_a_snapshot_takes_the_place_of_its_answer() {
+    let (storage, recovered) = MemoryStorage::new(identity(1)).restart();
+    let parts = (storage, Sent::default(), Keeper::default());
+    let bootstrap = Bootstrap::Trusted(vec![1, 2, 3]);
+    let policy = SnapshotPolicy::default();
+    let mut replica = Replica::new(config(1), policy, &recovered, &bootstrap, parts).expect("good");
+    let mut events = Vec::new();
+    replica.campaign().expect("it can");
+    replica.settle(&mut events).expect("no bug");
+    let mut ticket = None;
+    while replica.machine().waiting.is_none() {
+        for message in std::mem::take(&mut replica.transport_mut().0) {
+            let (from, term, body) = grant(&message).or(took(&message)).expect("a question");
+            let from = Member { node: from, incarnation: 0 };
+            replica.step(Message { from, to: 1, term, body }).expect("a good answer");
+        }
+        if replica.node().is_leader() && ticket.is_none() {
+            ticket = Some(replica.propose(b"wait").expect("it leads"));
+        }
+        replica.settle(&mut events).expect("no bug");
+    }
+    assert!(applied(&events).is_empty(), "it is parked");
+
+    // Member 2 leads on. Whether what it committed has answered the proposal, nobody here can know.
+    let snapshot = meta(id(9, 2), 3);
+    let from = Member { node: 2, incarnation: 0 };
+    let body = chunk(&snapshot, 0, b"abc");
+    replica.step(Message { from, to: 1, term: 2, body }).expect("a good chunk");
+    replica.settle(&mut events).expect("no bug");
+    assert_eq!(replica.machine().commands, [b"abc"]);
+    let ends = events.iter().filter_map(|event| match event {
+        Event::Ended { ticket, end } => Some((*ticket, *end)),
+        _ => None,
+    });
+    let expected = (ticket.expect("it was proposed"), End::Unknown(UnknownReason::Snapshot));
+    assert_eq!(ends.collect::<Vec<_>>(), [expected]);
 }
