@@ -59,7 +59,7 @@ pub enum Rejection {
     DamagedChunk,
     /// The reply answers what was never asked, or claims what this leader does not have.
     UnaskedReply,
-    /// `applied` names an index that was not handed out, or goes backwards.
+    /// `applied` names an index that was not handed out.
     NotHandedOut {
         /// The index named.
         through: LogIndex,
