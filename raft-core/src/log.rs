@@ -43,6 +43,8 @@ pub(crate) struct Log {
     window_charge: usize,
     /// (last index, bytes) of what was evicted from the window and not yet compacted.
     evicted: VecDeque<(LogIndex, u64)>,
+    /// Bytes that window and evicted views take in a store, counted along: a host asks in every turn.
+    stored_bytes: u64,
     builder: BlockBuilder,
     /// The first index that no write has carried yet.
     unwritten: LogIndex,
@@ -69,12 +71,14 @@ impl Log {
             window: recovered.tail.iter().cloned().collect(),
             window_charge: recovered.tail.iter().map(|view| view.block().charge()).sum(),
             evicted: VecDeque::new(),
+            stored_bytes: recovered.tail.iter().map(stored_bytes).sum(),
             builder: BlockBuilder::new(cluster, group),
             unwritten: recovered.last_index + 1,
         };
         let below_window = log.window_first() - 1;
         if below_window > log.compacted.index {
             log.evicted.push_back((below_window, recovered.below_tail_bytes));
+            log.stored_bytes += recovered.below_tail_bytes;
         }
         log
     }
@@ -175,7 +179,14 @@ impl Log {
 
     fn push_view(&mut self, view: View) {
         self.window_charge += view.block().charge();
+        self.stored_bytes += stored_bytes(&view);
         self.window.push_back(view);
+    }
+
+    /// A view has left the window.
+    fn dropped(&mut self, view: &View) {
+        self.window_charge -= view.block().charge();
+        self.stored_bytes -= stored_bytes(view);
     }
 
     /// Compares entries that follow `prev` with the log, by terms alone. What lies below the retained
@@ -238,16 +249,13 @@ impl Log {
             return;
         }
         assert!(from > self.compacted.index, "can't truncate at {from}: compacted");
-        while let Some(view) = self.window.back_mut() {
-            if view.first() >= from {
-                self.window_charge -= view.block().charge();
-                self.window.pop_back();
-            } else {
-                if view.last() >= from {
-                    view.keep_through(from - 1);
-                }
-                break;
-            }
+        while let Some(view) = self.window.pop_back_if(|view| view.first() >= from) {
+            self.dropped(&view);
+        }
+        if let Some(view) = self.window.back_mut()
+            && view.last() >= from
+        {
+            view.keep_through(from - 1);
         }
         while self.spans.back().is_some_and(|span| span.first >= from) {
             self.spans.pop_back();
@@ -261,6 +269,7 @@ impl Log {
                 self.evicted.push_back((from - 1, bytes));
                 break;
             }
+            self.stored_bytes -= bytes;
         }
         self.last_index = from - 1;
         self.unwritten = self.unwritten.min(from);
@@ -283,6 +292,7 @@ impl Log {
         self.window.clear();
         self.window_charge = 0;
         self.evicted.clear();
+        self.stored_bytes = 0;
         self.last_index = snapshot.index;
         self.unwritten = snapshot.index + 1;
         false
@@ -304,19 +314,18 @@ impl Log {
         } else if let Some(span) = self.spans.front_mut() {
             span.first = span.first.max(through + 1);
         }
-        while self.evicted.front().is_some_and(|&(last, _)| last <= through) {
-            self.evicted.pop_front();
+        while let Some((_, bytes)) = self.evicted.pop_front_if(|(last, _)| *last <= through) {
+            self.stored_bytes -= bytes;
         }
-        while let Some(view) = self.window.front_mut() {
-            if view.last() <= through {
-                self.window_charge -= view.block().charge();
-                self.window.pop_front();
-            } else {
-                if view.first() <= through {
-                    view.skip_to(through + 1);
-                }
-                break;
-            }
+        while let Some(view) = self.window.pop_front_if(|view| view.last() <= through) {
+            self.dropped(&view);
+        }
+        if let Some(view) = self.window.front_mut()
+            && view.first() <= through
+        {
+            self.stored_bytes -= view.bytes_len() as u64;
+            view.skip_to(through + 1);
+            self.stored_bytes += view.bytes_len() as u64;
         }
         self.unwritten = self.unwritten.max(through + 1);
     }
@@ -337,7 +346,7 @@ impl Log {
         {
             let view = self.window.pop_front().expect("it was just there");
             self.window_charge -= view.block().charge();
-            let bytes = view.bytes_len() as u64 + RECORD_HEADER_BYTES;
+            let bytes = stored_bytes(&view);
             match self.evicted.back_mut() {
                 Some((last, sum)) if *sum < EVICTED_STEP_BYTES => {
                     (*last, *sum) = (view.last(), *sum + bytes);
@@ -436,9 +445,7 @@ impl Log {
 
     /// Bytes that the retained log takes in a store: encoded entries and record headers.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        let evicted: u64 = self.evicted.iter().map(|&(_, bytes)| bytes).sum();
-        let window = self.window.iter().map(|view| view.bytes_len() as u64 + RECORD_HEADER_BYTES);
-        evicted + window.sum::<u64>() + self.builder.bytes_len() as u64
+        self.stored_bytes + self.builder.bytes_len() as u64
     }
 
     /// Whether views read from storage are what this log holds: contiguous from `first`, with the
@@ -473,7 +480,15 @@ impl Log {
         let sealed = self.last_index - self.builder.len() as u64;
         assert_eq!(next, sealed + 1, "the window reaches to the end of what is sealed");
         assert!(self.unwritten >= self.window_first(), "what is unwritten is in memory");
+        let evicted: u64 = self.evicted.iter().map(|&(_, bytes)| bytes).sum();
+        let stored = evicted + self.window.iter().map(stored_bytes).sum::<u64>();
+        assert_eq!(self.stored_bytes, stored, "what the log takes in a store is counted right");
     }
+}
+
+/// Bytes that a view takes in a store.
+fn stored_bytes(view: &View) -> u64 {
+    view.bytes_len() as u64 + RECORD_HEADER_BYTES
 }
 
 #[cfg(test)]
