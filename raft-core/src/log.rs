@@ -17,7 +17,7 @@ use crate::storage::Recovered;
 use crate::types::{ClusterId, EntryId, GroupId, LogIndex, Term};
 
 /// What a stored view costs besides its bytes: see docs/wal-format.md.
-const RECORD_HEADER_BYTES: u64 = 48;
+const RECORD_HEADER_BYTES: u64 = 61;
 
 /// Evicted views are remembered by their size, in steps of at least this many bytes.
 const EVICTED_STEP_BYTES: u64 = 64 * 1024;
