@@ -208,10 +208,10 @@ impl<D: Disk> SnapshotStore<D> {
         let mut data = vec![0; length];
         let mut filled = 0;
         while filled < length {
-            match contents.read(&mut data[filled..]) {
+            match contents.read_on(&mut data[filled..]) {
                 Ok(0) => return Err(LogReadError::Io("the snapshot ends early".into())),
                 Ok(n) => filled += n,
-                Err(SnapshotError(what)) => return Err(LogReadError::Corrupt(what)),
+                Err(error) => return Err(error),
             }
         }
         Ok(SnapshotChunk::new(meta.last, offset, Bytes::from(data)))
@@ -339,7 +339,8 @@ struct Contents<F> {
 }
 
 impl<F: DiskFile> Contents<F> {
-    fn read_block(&mut self, number: u64) -> Result<(), SnapshotError> {
+    /// Damage is told from a disk that does not answer: only the first says that the store is lost.
+    fn read_block(&mut self, number: u64) -> Result<(), LogReadError> {
         if self.block.as_ref().is_some_and(|(held, _)| *held == number) {
             return Ok(());
         }
@@ -347,12 +348,14 @@ impl<F: DiskFile> Contents<F> {
         let length = (self.size - start).min(BLOCK_BYTES as u64) as usize;
         let mut bytes = vec![0; length + CRC_BYTES];
         let offset = block_offset(number);
-        let read = self.file.read_at(&mut bytes, offset).map_err(failed("read the snapshot"))?;
+        let read = self.file.read_at(&mut bytes, offset);
+        let read =
+            read.map_err(|error| LogReadError::Io(format!("can't read {}: {error}", self.name)))?;
         let (data, crc) = bytes.split_at(length);
         let expected = block_crc(self.group, self.last, number, data).to_le_bytes();
         if read != bytes.len() || crc != expected {
             let name = &self.name;
-            return Err(SnapshotError::new(format_args!(
+            return Err(LogReadError::Corrupt(format!(
                 "{name} is damaged at byte {offset}: expected checksum {expected:02x?}, found {crc:02x?}"
             )));
         }
@@ -360,10 +363,9 @@ impl<F: DiskFile> Contents<F> {
         self.block = Some((number, bytes));
         Ok(())
     }
-}
 
-impl<F: DiskFile> SnapshotSource for Contents<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError> {
+    /// Reads the bytes that come next, as many as lie in one block.
+    fn read_on(&mut self, buffer: &mut [u8]) -> Result<usize, LogReadError> {
         if self.position >= self.size || buffer.is_empty() {
             return Ok(0);
         }
@@ -375,5 +377,14 @@ impl<F: DiskFile> SnapshotSource for Contents<F> {
         buffer[..n].copy_from_slice(&rest[..n]);
         self.position += n as u64;
         Ok(n)
+    }
+}
+
+impl<F: DiskFile> SnapshotSource for Contents<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError> {
+        self.read_on(buffer).map_err(|error| match error {
+            LogReadError::Io(what) | LogReadError::Corrupt(what) => SnapshotError(what),
+            other => SnapshotError(other.to_string()),
+        })
     }
 }
