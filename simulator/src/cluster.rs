@@ -25,7 +25,7 @@ use crate::dice::Dice;
 use crate::invariants::{Ghost, Open, Rule, Violation};
 use crate::ledger::{Ledger, hash_of, mix};
 use crate::network::{Network, Packet};
-use crate::storage::{Disk, DiskFaults, ForgetfulStorage, Fuse};
+use crate::storage::{DiskFaults, Fuse, Handle, MemberDisk};
 
 /// A tick, in microseconds.
 pub const TICK: u64 = 10_000;
@@ -63,12 +63,8 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     /// Nothing goes wrong.
     pub fn calm(nodes: u64, seed: u64) -> Self {
-        let disk = DiskFaults {
-            write_delay: (200, 200),
-            read_delay: (100, 100),
-            tail_bytes: usize::MAX,
-            ..DiskFaults::default()
-        };
+        let disk =
+            DiskFaults { write_delay: (200, 200), read_delay: (100, 100), ..DiskFaults::none() };
         ClusterConfig {
             nodes,
             seed,
@@ -105,7 +101,7 @@ pub enum Happened {
     Restored(NodeId, LogIndex),
 }
 
-type Parts = Replica<ForgetfulStorage, Outbox, Ledger>;
+type Parts = Replica<Handle, Outbox, Ledger>;
 
 /// Where a replica puts its messages.
 #[derive(Debug)]
@@ -124,7 +120,7 @@ impl Transport for Outbox {
 
 /// A member: a disk, and sometimes a process.
 struct Server {
-    disk: Rc<RefCell<Disk>>,
+    disk: Rc<RefCell<MemberDisk>>,
     life: u64,
     process: Option<Process>,
     /// When its disk completes something, if that is on the list of events.
@@ -209,12 +205,12 @@ impl Cluster {
         Cluster::new(ClusterConfig::calm(nodes, seed))
     }
 
-    fn fresh_disk(&mut self, node: NodeId) -> Rc<RefCell<Disk>> {
+    fn fresh_disk(&mut self, node: NodeId) -> Rc<RefCell<MemberDisk>> {
         self.disks += 1;
         let incarnation = if self.config.asks { self.disks } else { 0 };
         let member = Member { node, incarnation };
         let identity = Identity { cluster: CLUSTER, group: GROUP, member };
-        let mut disk = Disk::new(identity, self.config.seed ^ incarnation);
+        let mut disk = MemberDisk::new(identity, self.config.seed ^ incarnation);
         disk.faults = self.config.disk;
         Rc::new(RefCell::new(disk))
     }
@@ -265,8 +261,18 @@ impl Cluster {
     }
 
     /// A member's disk.
-    pub fn disk(&self, node: NodeId) -> &Rc<RefCell<Disk>> {
+    pub fn disk(&self, node: NodeId) -> &Rc<RefCell<MemberDisk>> {
         &self.servers[&node].disk
+    }
+
+    /// Whether members ask each other who they are at first.
+    pub fn asks(&self) -> bool {
+        self.config.asks
+    }
+
+    /// Whether a member ever lost its disk.
+    pub fn is_wiped(&self, node: NodeId) -> bool {
+        self.servers[&node].is_wiped
     }
 
     /// Whether a member's process runs.
@@ -274,9 +280,11 @@ impl Cluster {
         self.servers[&node].process.is_some()
     }
 
-    /// Whether a member runs and has not been fenced.
+    /// Whether a member runs, has not been fenced and will not be for what has failed already.
     pub fn is_well(&self, node: NodeId) -> bool {
-        self.servers[&node].process.as_ref().is_some_and(|process| !process.is_fenced)
+        let server = &self.servers[&node];
+        let is_well = server.process.as_ref().is_some_and(|process| !process.is_fenced);
+        is_well && !server.disk.borrow().is_poisoned()
     }
 
     /// A node's writes stay in flight from now on, or no more.

@@ -185,6 +185,36 @@ impl SimDisk {
         self.state().skips.push(skip);
     }
 
+    /// Breaks none any more.
+    pub fn keep_promises(&self) {
+        self.state().skips.clear();
+    }
+
+    /// Reads fail (`EIO`) until this is called with `false`.
+    pub fn fail_reads(&self, fail: bool) {
+        self.state().reads_fail = fail;
+    }
+
+    /// What was to go wrong does not.
+    pub fn mend(&self) {
+        self.state().mend();
+    }
+
+    /// The operating system writes everything back on its own account.
+    pub fn write_back(&self) {
+        self.state().write_back();
+    }
+
+    /// Shows what a loss of power leaves of a file, at least; `None` if not even its name.
+    pub fn with_durable<R>(&self, name: &str, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.state().durable_contents(name).map(look)
+    }
+
+    /// Whether a file's name and all its contents are durable.
+    pub fn is_durable(&self, name: &str) -> bool {
+        self.state().is_durable(name)
+    }
+
     /// What the process sees in the file of this name, if there is one.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state();
@@ -289,6 +319,9 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.look()?;
+        if state.reads_fail {
+            return Err(Fault::Io.error());
+        }
         let bytes = state.contents(self.file).get(offset as usize..).unwrap_or_default();
         let length = bytes.len().min(buffer.len());
         buffer[..length].copy_from_slice(&bytes[..length]);

@@ -9,9 +9,8 @@ use raft_core::ready::ReadTicket;
 use raft_core::ticket::{End, Ticket};
 use raft_core::types::{EntryId, LogIndex, NodeId, Term};
 
-use crate::image::Image;
+use crate::image::{Image, Written};
 use crate::ledger::News;
-use crate::storage::Written;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

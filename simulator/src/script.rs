@@ -9,6 +9,7 @@ use raft_core::types::NodeId;
 
 use crate::cluster::{Cluster, ClusterConfig, Happened, role};
 use crate::describe::describe_all;
+use crate::disk::Keep;
 
 /// A script under way.
 #[derive(Default)]
@@ -86,7 +87,7 @@ impl Script {
     /// cluster nodes=3 leader=1 [noop= pre_vote= check_quorum= asks= lag= append_bytes= inflight= ...]
     /// propose N WORD [times=K]   read N   campaign N   tick N|all [K]   stabilize   elect N
     /// isolate N   cut A->B   mend A->B   heal   hold A->B   unhold A->B   release [A->B]
-    /// crash N [keep=K]   restart N   wipe N   stop N   stall N   unstall N   fail-write N
+    /// crash N [keep=nothing|everything|SEED]   restart N   wipe N   stop N   stall N   unstall N   fail-write N
     /// snapshot N   peer-lost N P   unreachable N P
     /// status [N]   log N   disk N   why N [P|index=I]   messages on|off   say WORDS
     /// ```
@@ -237,9 +238,12 @@ fn run_at(
             }
         }
         "crash" => {
-            let mut kept = 0;
-            words.setting("keep", &mut kept)?;
-            cluster.crash(node, kept);
+            let keep = match words.value("keep") {
+                None | Some("nothing") => Keep::Nothing,
+                Some("everything") => Keep::Everything,
+                Some(seed) => Keep::Random(seed.parse().map_err(|_| "no number".to_string())?),
+            };
+            cluster.crash(node, keep);
         }
         "restart" => cluster.restart(node),
         "wipe" => cluster.wipe(node),

@@ -1,116 +1,136 @@
-//! A storage that forgets what was not synced.
-//!
-//! ```text
-//!   submit --> volatile image                 what reads see
-//!          --> queue -- later, in order --> durable image -- then the receipt
-//!   crash:  volatile = durable, and perhaps the first few of the queue
-//! ```
+//! A member's disk with the thread of its log on it: the real write-ahead log over a [`SimDisk`], in
+//! the steps of the host's own thread, one at a time, so that a crash fits between any two.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use raft_core::block::Views;
-use raft_core::ready::{
-    LogRead, LogReadAnswer, LogReadData, LogReadError, Operations, Wanted, Write, WriteError,
-};
+use raft_core::ready::{LogRead, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::storage::{Completion, Recovered, Storage};
-use raft_core::types::{EntryId, Identity, LogIndex, Term};
+use raft_core::types::{EntryId, GroupId, Identity, LogIndex};
+use raft_storage::{Wal, WalOptions};
 
 use crate::dice::Dice;
-use crate::image::{Image, Record};
+use crate::disk::{Fault, Keep, SimDisk, Skip};
+use crate::image::{Image, Written};
 
-/// Promises that a storage breaks on purpose: the checks must notice each of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BrokenPromises {
-    /// Entries are acknowledged and never synced.
-    pub log: bool,
-    /// Term and vote are acknowledged and never synced.
-    pub hard_state: bool,
-    /// A sealed snapshot's contents are never synced.
-    pub snapshot: bool,
-    /// The record that makes a snapshot count is never synced.
-    pub snapshot_record: bool,
-    /// Receipts are given when a write is submitted.
-    pub receipt_before_sync: bool,
+/// A sync that is taken out on purpose: the checks must notice each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Of the log's files.
+    Log,
+    /// Of batches with a term or vote in them.
+    HardState,
+    /// Of a snapshot's contents.
+    Snapshot,
+    /// Of batches with the record that makes a snapshot count.
+    SnapshotRecord,
+    /// Of the directory.
+    Directory,
+    /// None, but receipts are given before it.
+    LateSync,
 }
 
 /// How fast a disk is, and what it gets wrong. Times are in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiskFaults {
-    /// How long a write, or the sealing of a snapshot, takes.
+    /// How long a batch, or the sealing of a snapshot, takes.
     pub write_delay: (u64, u64),
-    /// How long a read takes.
+    /// How long reads take.
     pub read_delay: (u64, u64),
-    /// A read fails, of a thousand.
+    /// Reads fail, of a thousand times.
     pub read_error_permille: u32,
     /// Bytes of the log's end that are handed over when the store is opened.
     pub tail_bytes: usize,
+    /// Bytes of a segment of the log, a multiple of 512.
+    pub segment_bytes: u64,
+    /// A batch takes no further write once it has this many bytes.
+    pub batch_bytes: usize,
     /// See there.
-    pub broken: BrokenPromises,
+    pub missing: Option<Missing>,
 }
 
-struct Queued {
-    due: u64,
-    record: Record,
-    /// `None` where the receipt was given already.
-    write: Option<Write>,
+impl DiskFaults {
+    /// Nothing goes wrong, and nothing takes time.
+    pub fn none() -> Self {
+        DiskFaults {
+            tail_bytes: usize::MAX,
+            segment_bytes: 32 << 10,
+            batch_bytes: 1 << 20,
+            ..DiskFaults::default()
+        }
+    }
 }
 
-/// An entry that a node wrote: its id, the term of the one before it, and its command's hash.
-#[derive(Clone, Copy, Debug)]
-pub struct Written {
-    /// The entry.
-    pub id: EntryId,
-    /// The term of the entry before it.
-    pub prev_term: Term,
-    /// Hash of the command.
-    pub hash: u64,
+/// What the log's thread is to do.
+enum Job {
+    Submit(Write),
+    Read(LogRead),
+    Compact(LogIndex),
+    Stage(SnapshotChunk),
+    Seal(Arc<SnapshotMeta>),
 }
 
-/// A disk. It survives the process that uses it.
-pub struct Disk {
+/// What is in the batch that is written and not synced.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch {
+    writes: usize,
+    has_reads: bool,
+    has_hard_state: bool,
+    has_snapshot: bool,
+}
+
+/// Why a store does not open.
+#[derive(Clone, Debug)]
+pub enum OpenFailure {
+    /// The process died meanwhile, as it was to.
+    Died,
+    /// Something on the disk is not as it should be.
+    Refused(String),
+}
+
+/// See the module. The disk survives the process, and the thread does not.
+pub struct MemberDisk {
     identity: Identity,
     dice: Dice,
     /// What may go wrong.
     pub faults: DiskFaults,
-    /// The time, as its owner says.
-    pub now: u64,
-    volatile: Image,
+    sim: SimDisk,
     durable: Image,
-    queue: VecDeque<Queued>,
-    seals: VecDeque<(u64, Arc<SnapshotMeta>, Bytes)>,
-    reads: Vec<(u64, LogReadAnswer)>,
-    staging: BTreeMap<EntryId, Vec<u8>>,
-    completed: Vec<Completion>,
+    now: u64,
+    // The thread.
+    wal: Option<Wal<SimDisk>>,
+    jobs: VecDeque<Job>,
+    /// When the batch that is written will have been synced, if there is one.
+    busy_until: Option<u64>,
+    batch: Batch,
+    completed: Vec<(GroupId, Completion)>,
     is_stalled: bool,
-    fails: bool,
-    written: Vec<Written>,
-    complaints: Vec<String>,
+    fails_next: bool,
+    /// Whether this life's log may refuse writes.
+    has_failed: bool,
 }
 
-impl Disk {
-    /// An empty disk, stamped.
+impl MemberDisk {
+    /// An empty disk.
     pub fn new(identity: Identity, seed: u64) -> Self {
-        Disk {
+        MemberDisk {
             identity,
             dice: Dice::new(seed, &format!("disk {}", identity.member.node)),
-            faults: DiskFaults { tail_bytes: usize::MAX, ..DiskFaults::default() },
-            now: 0,
-            volatile: Image::default(),
+            faults: DiskFaults::none(),
+            sim: SimDisk::new(),
             durable: Image::default(),
-            queue: VecDeque::new(),
-            seals: VecDeque::new(),
-            reads: Vec::new(),
-            staging: BTreeMap::new(),
+            now: 0,
+            wal: None,
+            jobs: VecDeque::new(),
+            busy_until: None,
+            batch: Batch::default(),
             completed: Vec::new(),
             is_stalled: false,
-            fails: false,
-            written: Vec::new(),
-            complaints: Vec::new(),
+            fails_next: false,
+            has_failed: false,
         }
     }
 
@@ -119,218 +139,237 @@ impl Disk {
         &self.durable
     }
 
-    /// Whose it is.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    /// The disk itself.
+    pub fn sim(&self) -> &SimDisk {
+        &self.sim
     }
 
-    /// What a process finds when it opens the disk.
+    /// Entries that became durable since this was last called.
+    pub fn take_written(&mut self) -> Vec<Written> {
+        self.durable.take_written()
+    }
+
+    /// Opens the store, for a new process.
     ///
     /// # Errors
-    /// If the snapshot's contents are not there.
-    pub fn open(&self) -> Result<Recovered, String> {
-        if !self.durable.has_snapshot_contents() {
-            return Err("the latest snapshot has no contents".into());
+    /// If the process dies meanwhile, or the log refuses what it finds, or finds something else than
+    /// what was synced.
+    pub fn open(&mut self) -> Result<Recovered, OpenFailure> {
+        self.sim.keep_promises();
+        match self.faults.missing {
+            Some(Missing::Log) => self.sim.skip_sync(Skip::Data("wal-")),
+            Some(Missing::Snapshot) => self.sim.skip_sync(Skip::Data("staged-")),
+            Some(Missing::Directory) => self.sim.skip_sync(Skip::Directory),
+            _ => {}
         }
-        Ok(self.durable.recover(self.identity, self.faults.tail_bytes))
+        let opened = self.open_log(self.sim.clone());
+        self.durable.catch_up(&self.sim, self.identity.group);
+        if self.sim.is_dead() {
+            return Err(OpenFailure::Died);
+        }
+        let (wal, recovered) = opened.map_err(OpenFailure::Refused)?;
+        self.wal = Some(wal);
+        match self.durable.differs_from(&recovered) {
+            Some(what) if self.faults.missing.is_none() => Err(OpenFailure::Refused(what)),
+            _ => Ok(recovered),
+        }
     }
 
-    /// Loss of power: what was not synced is gone, but for the first `kept` writes, which happened to
-    /// reach the disk.
-    pub fn crash(&mut self, kept: usize) {
-        for queued in self.queue.drain(..).take(kept) {
-            let record = keep_promised(queued.record, self.faults.broken);
-            self.durable.apply(&record, &mut Vec::new());
+    fn open_log(&self, disk: SimDisk) -> Result<(Wal<SimDisk>, Recovered), String> {
+        let mut options = WalOptions::default();
+        options.segment_bytes = self.faults.segment_bytes;
+        options.batch_bytes_max = self.faults.batch_bytes;
+        options.tail_bytes_max = self.faults.tail_bytes;
+        options.epoch = self.identity.member.incarnation;
+        let mut wal = Wal::open(disk, options).map_err(|error| error.to_string())?;
+        let recovered = wal.open_group(self.identity).map_err(|error| error.to_string())?;
+        Ok((wal, recovered))
+    }
+
+    /// Opens a copy of what a loss of power would leave now, and compares it with what was synced.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn try_loss_of_power(&self) -> Result<(), String> {
+        let mut copy = self.sim.fork();
+        copy.crash_with(Keep::Nothing);
+        let (_, recovered) = self.open_log(copy)?;
+        self.durable.differs_from(&recovered).map_or(Ok(()), Err)
+    }
+
+    /// The power fails.
+    pub fn crash(&mut self, keep: Keep) {
+        self.end_process();
+        self.sim.crash_with(keep);
+        self.durable.catch_up(&self.sim, self.identity.group);
+    }
+
+    /// The process ends, and the machine goes on.
+    pub fn kill(&mut self) {
+        self.end_process();
+        self.sim.kill();
+    }
+
+    /// The process ends in order: the thread does all that it was told, first.
+    pub fn shut_down(&mut self) {
+        self.is_stalled = false;
+        while let Some(due) = self.next_due().filter(|_| !self.is_dead()) {
+            self.advance(due.max(self.now));
         }
-        self.volatile = self.durable.clone();
-        self.seals.clear();
-        self.reads.clear();
-        self.staging.clear();
+        self.kill();
+    }
+
+    fn end_process(&mut self) {
+        self.wal = None;
+        self.jobs.clear();
+        self.busy_until = None;
+        self.batch = Batch::default();
         self.completed.clear();
-        self.fails = false;
+        self.fails_next = false;
+        self.has_failed = false;
     }
 
-    /// How many writes are in flight.
+    /// The process dies in the middle of an operation of the disk's, this many after now.
+    pub fn crash_after(&mut self, operations: u64) {
+        self.sim.crash_at(self.sim.operations() + operations);
+    }
+
+    /// Whether the process has died so.
+    pub fn is_dead(&self) -> bool {
+        self.sim.is_dead()
+    }
+
+    /// Writes that were handed in and not answered.
     pub fn in_flight(&self) -> usize {
-        self.queue.len()
+        let waiting = self.jobs.iter().filter(|job| matches!(job, Job::Submit(_))).count();
+        waiting + self.batch.writes
     }
 
-    /// Writes stay in flight until this is called with `false`.
+    /// What is written stays unsynced until this is called with `false`.
     pub fn stall(&mut self, is_stalled: bool) {
         self.is_stalled = is_stalled;
     }
 
-    /// The next write to complete fails, and all after it.
+    /// The next operation that writes or syncs fails.
     pub fn fail_writes(&mut self) {
-        self.fails = true;
+        self.fails_next = true;
+    }
+
+    /// Whether something was made to fail in this life, so that the log may refuse writes.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Whether the log takes no writes any more. A node may not know yet: what has failed may have been
+    /// a compaction.
+    pub fn is_poisoned(&self) -> bool {
+        self.wal.as_ref().is_some_and(|wal| wal.failure().is_some())
     }
 
     /// Nothing goes wrong any more.
     pub fn mend(&mut self) {
-        self.fails = false;
+        self.fails_next = false;
         self.is_stalled = false;
         self.faults.read_error_permille = 0;
+        self.sim.mend();
     }
 
-    /// When the next thing completes.
+    /// When there is something to do next.
     pub fn next_due(&self) -> Option<u64> {
-        let reads = self.reads.iter().map(|read| read.0);
-        let seals = self.seals.front().map(|seal| seal.0);
-        let writes = self.queue.front().map(|queued| queued.due);
-        let slow = if self.is_stalled { None } else { seals.into_iter().chain(writes).min() };
-        reads.chain(slow).min()
+        match self.busy_until {
+            Some(_) if self.is_stalled => None,
+            Some(due) => Some(due),
+            None => (!self.jobs.is_empty()).then_some(self.now),
+        }
     }
 
-    /// Completes what is due.
+    /// Does what is due.
     pub fn advance(&mut self, now: u64) {
         self.now = now;
-        let (due, later) = std::mem::take(&mut self.reads).into_iter().partition(|r| r.0 <= now);
-        self.reads = later;
-        let due: Vec<(u64, LogReadAnswer)> = due;
-        self.completed.extend(due.into_iter().map(|(_, answer)| Completion::Read(answer)));
-        if self.is_stalled {
-            return;
-        }
-        while self.seals.front().is_some_and(|seal| seal.0 <= now) {
-            let (_, meta, contents) = self.seals.pop_front().expect("it was just there");
-            self.complete_seal(meta, contents);
-        }
-        while self.queue.front().is_some_and(|queued| queued.due <= now) {
-            let queued = self.queue.pop_front().expect("it was just there");
-            self.complete_write(queued);
-        }
-    }
-
-    fn complete_seal(&mut self, meta: Arc<SnapshotMeta>, contents: Bytes) {
-        if contents.len() as u64 != meta.size {
-            let what = format!("{} bytes staged of {}", contents.len(), meta.size);
-            self.completed.push(Completion::SealFailed(meta.last, SnapshotError(what)));
-            return;
-        }
-        if !self.faults.broken.snapshot {
-            self.durable.contents.insert(meta.last, contents.clone());
-        }
-        self.volatile.contents.insert(meta.last, contents);
-        self.completed.push(Completion::Sealed(meta));
-    }
-
-    fn complete_write(&mut self, queued: Queued) {
-        if self.fails {
-            // It may have reached the disk all the same.
-            if self.dice.coin() {
-                self.durable.apply(&queued.record, &mut self.complaints);
+        while self.next_due().is_some_and(|due| due <= now) && !self.is_dead() {
+            match self.busy_until {
+                Some(_) => self.sync(),
+                None => self.take_jobs(),
             }
-            let error = WriteError("input/output error".into());
-            let write = queued.write.map(|write| Completion::Written(write.failed(error.clone())));
-            self.completed.extend(write);
-            for later in std::mem::take(&mut self.queue) {
-                let write = later.write.map(|write| write.failed(error.clone()));
-                self.completed.extend(write.map(Completion::Written));
+        }
+    }
+
+    /// The thread takes what waits, and writes a batch of it.
+    fn take_jobs(&mut self) {
+        let Some(wal) = &mut self.wal else { return self.jobs.clear() };
+        let group = self.identity.group;
+        let mut is_slow = false;
+        for job in self.jobs.drain(..) {
+            is_slow |= !matches!(job, Job::Read(_));
+            match job {
+                Job::Submit(write) => {
+                    let operations = write.operations();
+                    self.batch.writes += 1;
+                    self.batch.has_hard_state |= operations.hard_state.is_some();
+                    self.batch.has_snapshot |= operations.snapshot.is_some();
+                    wal.submit(group, write);
+                }
+                Job::Read(read) => {
+                    self.batch.has_reads = true;
+                    wal.read(group, read);
+                }
+                Job::Compact(through) => wal.compact(group, through),
+                Job::Stage(chunk) => wal.stage(group, &chunk),
+                Job::Seal(meta) => wal.seal(group, meta),
             }
-            return;
         }
-        let broken = self.faults.broken;
-        let record = keep_promised(queued.record, broken);
-        let mut complaints = Vec::new();
-        self.durable.apply(&record, &mut complaints);
-        if broken == BrokenPromises::default() {
-            self.complaints.append(&mut complaints);
+        self.write(is_slow);
+    }
+
+    fn write(&mut self, is_slow: bool) {
+        let Some(wal) = &mut self.wal else { return };
+        wal.write_batch();
+        if self.faults.missing == Some(Missing::LateSync) {
+            self.sim.skip_sync(Skip::All);
+            wal.sync_batch();
+            wal.poll(&mut self.completed);
+            self.sim.keep_promises();
         }
-        self.completed.extend(queued.write.map(|write| Completion::Written(write.done())));
+        let faults = &self.faults;
+        let (first, last) = if is_slow { faults.write_delay } else { faults.read_delay };
+        self.busy_until = Some(self.now + self.dice.between(first, last));
     }
 
-    /// What was written since this was last called.
-    pub fn take_written(&mut self) -> Vec<Written> {
-        std::mem::take(&mut self.written)
-    }
-
-    /// Writes that made no sense.
-    pub fn complaints(&self) -> &[String] {
-        &self.complaints
-    }
-
-    fn note_written(&mut self, entries: &Views) {
-        let Some(first) = entries.first() else { return };
-        let mut prev_term = self.volatile.term_at(first - 1).unwrap_or(0);
-        for entry in entries.entries() {
-            let hash = crate::ledger::hash_of(entry.data);
-            self.written.push(Written { id: entry.id, prev_term, hash });
-            prev_term = entry.id.term;
+    /// The batch is synced, and what waited for it is answered.
+    fn sync(&mut self) {
+        self.busy_until = None;
+        let Batch { has_reads, has_hard_state, has_snapshot, .. } = std::mem::take(&mut self.batch);
+        let Some(wal) = &mut self.wal else { return };
+        if std::mem::take(&mut self.fails_next) {
+            self.has_failed = true;
+            self.sim.fail_at(self.sim.operations() + 1, Fault::Io);
         }
-    }
-
-    fn submit(&mut self, write: Write) {
-        let Operations { hard_state, snapshot, entries } = write.operations();
-        let record = Record {
-            hard_state: *hard_state,
-            snapshot: snapshot.as_ref().map(|record| (record.meta.clone(), record.keep_log)),
-            entries: entries.clone(),
+        let skips = match self.faults.missing {
+            Some(Missing::HardState) => has_hard_state,
+            Some(Missing::SnapshotRecord) => has_snapshot,
+            _ => false,
         };
-        // A snapshot comes before the entries, whose predecessor it may be.
-        let whole = Record { entries: Views::None, ..record.clone() };
-        self.volatile.apply(&whole, &mut self.complaints);
-        self.note_written(&record.entries);
-        self.volatile.apply(&Record { hard_state: None, snapshot: None, ..record.clone() }, {
-            &mut self.complaints
-        });
-        let (first, last) = self.faults.write_delay;
-        let earliest = self.queue.back().map_or(0, |queued| queued.due);
-        let due = earliest.max(self.now + self.dice.between(first, last));
-        let mut write = Some(write);
-        if self.faults.broken.receipt_before_sync {
-            self.completed.extend(write.take().map(|write| Completion::Written(write.done())));
+        if skips {
+            self.sim.skip_sync(Skip::All);
         }
-        self.queue.push_back(Queued { due, record, write });
-    }
-
-    fn read(&mut self, read: LogRead) {
-        let result = if self.dice.permille(self.faults.read_error_permille) {
-            Err(LogReadError::Io("injected".into()))
-        } else {
-            self.find(read.wanted)
-        };
-        let (first, last) = self.faults.read_delay;
-        let due = self.now + self.dice.between(first, last);
-        self.reads.push((due, LogReadAnswer { id: read.id, result }));
-    }
-
-    fn find(&self, wanted: Wanted) -> Result<LogReadData, LogReadError> {
-        let image = &self.volatile;
-        match wanted {
-            Wanted::Entries { first, .. } if first <= image.compacted().index => {
-                Err(LogReadError::Compacted)
-            }
-            Wanted::Entries { first, last, bytes_max } => {
-                Ok(LogReadData::Entries(image.views(first, last, bytes_max)))
-            }
-            Wanted::Chunk { snapshot, offset, bytes_max } => {
-                let is_latest = image.snapshot().is_some_and(|meta| meta.last == snapshot);
-                let contents = image.contents.get(&snapshot).filter(|_| is_latest);
-                let contents = contents.ok_or(LogReadError::Compacted)?;
-                let end = contents.len().min(offset as usize + bytes_max);
-                let data = contents.slice(offset as usize..end);
-                Ok(LogReadData::Chunk(SnapshotChunk::new(snapshot, offset, data)))
-            }
+        let reads_fail = has_reads && self.dice.permille(self.faults.read_error_permille);
+        self.sim.fail_reads(reads_fail);
+        wal.sync_batch();
+        self.sim.fail_reads(false);
+        if skips {
+            self.sim.keep_promises();
         }
-    }
-
-    fn stage(&mut self, chunk: SnapshotChunk) {
-        let staged = self.staging.entry(chunk.snapshot).or_default();
-        if chunk.offset == 0 {
-            staged.clear();
+        if self.faults.missing == Some(Missing::LateSync) {
+            self.sim.write_back();
         }
-        if chunk.offset != staged.len() as u64 {
-            self.complaints.push(format!("{chunk:?} staged behind {} B", staged.len()));
+        wal.poll(&mut self.completed);
+        if wal.has_work() {
+            self.write(true);
+        } else if self.jobs.is_empty() && self.dice.coin() {
+            // As the thread does while there is nothing better to do.
+            while wal.prepare_next() {}
         }
-        staged.extend_from_slice(&chunk.data);
-    }
-
-    fn seal(&mut self, meta: Arc<SnapshotMeta>) {
-        let contents = self.staging.remove(&meta.last).unwrap_or_default();
-        let (first, last) = self.faults.write_delay;
-        let earliest = self.seals.back().map_or(0, |seal| seal.0);
-        let due = earliest.max(self.now + self.dice.between(first, last));
-        self.seals.push_back((due, meta, contents.into()));
+        self.durable.catch_up(&self.sim, self.identity.group);
     }
 }
 
@@ -368,53 +407,44 @@ impl Fuse {
     }
 }
 
-/// A process's handle on its [`Disk`].
-pub struct ForgetfulStorage {
-    disk: Rc<RefCell<Disk>>,
+/// A process's handle on its [`MemberDisk`], which dies with it.
+pub struct Handle {
+    disk: Rc<RefCell<MemberDisk>>,
     fuse: Fuse,
 }
 
-impl ForgetfulStorage {
+impl Handle {
     /// A handle that dies with its process.
-    pub fn new(disk: Rc<RefCell<Disk>>, fuse: Fuse) -> Self {
-        ForgetfulStorage { disk, fuse }
+    pub fn new(disk: Rc<RefCell<MemberDisk>>, fuse: Fuse) -> Self {
+        Handle { disk, fuse }
+    }
+
+    fn push(&mut self, job: Job) {
+        if self.fuse.allows() {
+            self.disk.borrow_mut().jobs.push_back(job);
+        }
     }
 }
 
-impl Storage for ForgetfulStorage {
+impl Storage for Handle {
     fn submit(&mut self, write: Write) {
-        if self.fuse.allows() {
-            self.disk.borrow_mut().submit(write);
-        }
+        self.push(Job::Submit(write));
     }
 
     fn read(&mut self, read: LogRead) {
-        if self.fuse.allows() {
-            self.disk.borrow_mut().read(read);
-        }
+        self.push(Job::Read(read));
     }
 
     fn compact(&mut self, through: LogIndex) {
-        if self.fuse.allows() {
-            let mut disk = self.disk.borrow_mut();
-            disk.volatile.compact(through);
-            // That it may drop entries does not mean that it has.
-            if disk.dice.coin() {
-                disk.durable.compact(through);
-            }
-        }
+        self.push(Job::Compact(through));
     }
 
     fn stage(&mut self, chunk: SnapshotChunk) {
-        if self.fuse.allows() {
-            self.disk.borrow_mut().stage(chunk);
-        }
+        self.push(Job::Stage(chunk));
     }
 
     fn seal(&mut self, meta: Arc<SnapshotMeta>) {
-        if self.fuse.allows() {
-            self.disk.borrow_mut().seal(meta);
-        }
+        self.push(Job::Seal(meta));
     }
 
     fn open_snapshot(
@@ -422,38 +452,14 @@ impl Storage for ForgetfulStorage {
         snapshot: EntryId,
     ) -> Result<Box<dyn SnapshotSource + Send>, SnapshotError> {
         let disk = self.disk.borrow();
-        let contents = disk.volatile.contents.get(&snapshot).cloned();
-        let contents = contents.ok_or_else(|| SnapshotError("no such snapshot".into()))?;
-        Ok(Box::new(Reader(contents)))
+        let wal = disk.wal.as_ref().ok_or_else(|| SnapshotError("the process is dead".into()))?;
+        wal.snapshot_reader().open(disk.identity.group, snapshot)
     }
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {
         if !self.fuse.is_blown() {
-            completions.append(&mut self.disk.borrow_mut().completed);
+            let mut disk = self.disk.borrow_mut();
+            completions.extend(disk.completed.drain(..).map(|(_, completion)| completion));
         }
     }
-}
-
-struct Reader(Bytes);
-
-impl SnapshotSource for Reader {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError> {
-        let piece = self.0.split_to(buffer.len().min(self.0.len()));
-        buffer[..piece.len()].copy_from_slice(&piece);
-        Ok(piece.len())
-    }
-}
-
-/// What is left of a record on a disk that breaks promises.
-fn keep_promised(mut record: Record, broken: BrokenPromises) -> Record {
-    if broken.log {
-        record.entries = Views::None;
-    }
-    if broken.hard_state {
-        record.hard_state = None;
-    }
-    if broken.snapshot_record {
-        record.snapshot = None;
-    }
-    record
 }

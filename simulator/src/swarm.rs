@@ -9,17 +9,18 @@ use raft_core::types::NodeId;
 
 use crate::cluster::{Cluster, ClusterConfig, TICK};
 use crate::dice::Dice;
+use crate::disk::Keep;
 use crate::invariants::{Rule, Violation};
 use crate::ledger::hash_of;
 use crate::network::NetworkFaults;
-use crate::storage::{BrokenPromises, DiskFaults};
+use crate::storage::{DiskFaults, Missing};
 
 /// What a run may be asked to do differently.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Promises that all disks break.
-    pub broken: BrokenPromises,
-    /// Don't look at disks: broken promises show by their consequences alone.
+    /// A sync that no disk does.
+    pub missing: Option<Missing>,
+    /// Don't look at disks: what is missing shows by its consequences alone.
     pub is_blind_to_disks: bool,
     /// Print the state after every step.
     pub is_loud: bool,
@@ -59,6 +60,7 @@ struct Rates {
     fail_writes: u32,
     burst: u32,
     shut_down: u32,
+    wipe: u32,
 }
 
 /// Everything that a seed decides beforehand.
@@ -75,7 +77,7 @@ impl Plan {
         let mut dice = Dice::new(seed, "plan");
         let nodes = *dice.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7]);
         let mut cluster = ClusterConfig::calm(nodes, seed);
-        cluster.asks = dice.permille(300);
+        cluster.asks = dice.coin();
         cluster.config = draw_config(&mut dice);
         cluster.policy = draw_policy(&mut dice);
         cluster.snapshot_delay = if dice.coin() { (0, 0) } else { (0, 30_000) };
@@ -85,7 +87,9 @@ impl Plan {
             read_delay: (0, *dice.pick(&[0, 5_000, 50_000])),
             read_error_permille: if dice.permille(200) { 100 } else { 0 },
             tail_bytes: *dice.pick(&[0, 50, 1000, usize::MAX]),
-            broken: BrokenPromises::default(),
+            segment_bytes: *dice.pick(&[2048, 4096, 16 << 10, 64 << 10]),
+            batch_bytes: *dice.pick(&[1, 300, 4000, 1 << 20]),
+            missing: None,
         };
         let network = draw_network(&mut dice);
         let rates = draw_rates(&mut dice);
@@ -159,6 +163,7 @@ fn draw_rates(dice: &mut Dice) -> Rates {
     sometimes(&mut rates.fail_writes, &[5]);
     sometimes(&mut rates.burst, &[5]);
     sometimes(&mut rates.shut_down, &[5]);
+    sometimes(&mut rates.wipe, &[5]);
     rates.restart = 80;
     rates.heal = 50;
     rates
@@ -167,7 +172,7 @@ fn draw_rates(dice: &mut Dice) -> Rates {
 /// Runs one seed.
 pub fn run(seed: u64, options: Options) -> Report {
     let mut plan = Plan::draw(seed);
-    plan.cluster.disk.broken = options.broken;
+    plan.cluster.disk.missing = options.missing;
     if options.is_loud {
         println!("{plan:#?}");
     }
@@ -212,10 +217,13 @@ impl Run {
     }
 
     fn suffer(&mut self, steps: u64) {
-        for _ in 0..steps {
+        let wipe = self.rates.wipe;
+        for step in 0..steps {
             if self.is_over() {
                 return;
             }
+            // Who is wiped while the members still ask each other is the hardest case.
+            self.rates.wipe = if step < 20 { wipe * 20 } else { wipe };
             let pause = self.dice.below(2 * TICK);
             self.cluster.run_for(pause);
             self.act();
@@ -241,7 +249,7 @@ impl Run {
         if self.chance(rates.restart) {
             let node = self.anybody();
             if self.cluster.is_running(node) && !self.cluster.is_well(node) {
-                self.cluster.crash(node, 0);
+                self.cluster.crash(node, Keep::Nothing);
             }
             self.cluster.restart(node);
         }
@@ -292,9 +300,21 @@ impl Run {
         if self.chance(rates.shut_down) {
             self.cluster.shut_down(node);
         }
+        if self.chance(rates.wipe) && self.may_wipe() {
+            self.cluster.wipe(node);
+            self.faults += 1;
+        }
         if self.is_loud {
             println!("{} µs\n{}", self.cluster.now(), self.cluster.summary());
         }
+    }
+
+    /// A wiped member has no vote any more, so the others must be a majority. Where members were told
+    /// who they are, instead of asking, an operator has promised not to wipe any.
+    fn may_wipe(&self) -> bool {
+        let (nodes, asks) = (self.cluster.nodes().count(), self.cluster.asks());
+        let wiped = self.cluster.nodes().filter(|node| self.cluster.is_wiped(*node)).count();
+        asks && 2 * (wiped + 1) < nodes
     }
 
     fn propose(&mut self) {
@@ -316,12 +336,20 @@ impl Run {
             _ => self.anybody(),
         };
         self.faults += 1;
-        if self.dice.permille(700) {
-            let effects = self.dice.below(12) as u32;
-            self.cluster.crash_after(node, effects);
-        } else {
-            let kept = self.dice.below(3) as usize;
-            self.cluster.crash(node, kept);
+        match self.dice.below(10) {
+            0 => self.cluster.kill(node),
+            1 | 2 => {
+                let keep = Keep::Random(self.dice.number());
+                self.cluster.crash(node, keep);
+            }
+            3..6 => {
+                let operations = self.dice.between(1, 12);
+                self.cluster.disk(node).borrow_mut().crash_after(operations);
+            }
+            _ => {
+                let effects = self.dice.below(12) as u32;
+                self.cluster.crash_after(node, effects);
+            }
         }
     }
 
@@ -364,12 +392,16 @@ impl Run {
             disk.faults.write_delay.1 = disk.faults.write_delay.1.min(3_000);
             disk.faults.read_delay.1 = disk.faults.read_delay.1.min(3_000);
         }
+        // What the disks still have to say may be that they failed.
+        for node in cluster.nodes() {
+            cluster.stall_disk(node, false);
+        }
+        cluster.run_for(100_000);
         for node in cluster.nodes() {
             if !cluster.is_well(node) {
-                cluster.crash(node, 0);
+                cluster.crash(node, Keep::Nothing);
             }
             cluster.restart(node);
-            cluster.stall_disk(node, false);
         }
         cluster.release(|_| true);
         let before = cluster.ghost().acknowledged();
@@ -409,7 +441,7 @@ impl Run {
             return cluster.broke(Rule::Progress, what);
         }
         let acknowledged: Vec<_> = cluster.ghost().acknowledgements().collect();
-        for node in cluster.nodes() {
+        for node in cluster.nodes().filter(|node| !cluster.is_wiped(*node)) {
             let ledger = cluster.ledger(node).expect("everybody runs");
             let held: BTreeSet<_> =
                 ledger.commands().map(|(at, data)| (at, hash_of(data))).collect();
@@ -431,15 +463,14 @@ fn run_while_moving(
     ticks: u64,
     mut holds: impl FnMut(&mut Cluster) -> bool,
 ) -> bool {
-    let (mut furthest, mut offset, mut still) = (0, 0, 0);
+    let (mut furthest, mut offset, mut still) = ((0, 0), 0, 0);
     while still < ticks {
         if holds(cluster) {
             return true;
         }
         cluster.run_ticks(1);
         still += 1;
-        // A follower's log may shrink on its way to the leader's, so only new heights count; with a
-        // snapshot on its way they come once it is there.
+        // With a snapshot on its way, entries come once it is there.
         if cluster.reached() > furthest {
             (furthest, offset, still) = (cluster.reached(), 0, 0);
         }
@@ -450,7 +481,7 @@ fn run_while_moving(
     false
 }
 
-/// Whether all members run, agree on a leader and have applied the same.
+/// Whether all members that were not wiped run, agree on a leader and have applied the same.
 /// Without a no-op, a leader that was elected after the last command commits nothing before the next
 /// one (Raft §5.4.2). Gives it one.
 fn nudge(cluster: &mut Cluster) {
@@ -468,7 +499,7 @@ fn converged(cluster: &Cluster) -> bool {
         return false;
     };
     let last = leader.status().last_log;
-    cluster.nodes().all(|node| {
+    cluster.nodes().filter(|node| !cluster.is_wiped(*node)).all(|node| {
         cluster.node(node).is_some_and(|core| {
             let status = core.status();
             core.leader() == leader.leader()

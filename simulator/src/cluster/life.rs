@@ -6,9 +6,10 @@ use raft_core::{Bootstrap, Watermark};
 
 use super::{Cluster, Due, Outbox, Process, TICK};
 use crate::dice::Dice;
+use crate::disk::Keep;
 use crate::invariants::{Open, Rule};
 use crate::ledger::Ledger;
-use crate::storage::{ForgetfulStorage, Fuse};
+use crate::storage::{Fuse, Handle, OpenFailure};
 
 impl Cluster {
     /// Starts a member's process, if it does not run.
@@ -24,9 +25,16 @@ impl Cluster {
         server.wake = None;
         let life = server.life;
         config.seed = Dice::new(self.config.seed, &format!("node {node} life {life}")).number();
-        let recovered = match server.disk.borrow().open() {
+        let opened = server.disk.borrow_mut().open();
+        let recovered = match opened {
             Ok(recovered) => recovered,
-            Err(what) => return self.ghost.broke(Rule::Storage, format!("node {node}: {what}")),
+            Err(OpenFailure::Died) => {
+                let keep = self.draw_keep();
+                return self.crash(node, keep);
+            }
+            Err(OpenFailure::Refused(what)) => {
+                return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
+            }
         };
         let bootstrap = match (&recovered.snapshot, asks) {
             (_, true) => Bootstrap::Ask(nodes),
@@ -34,7 +42,7 @@ impl Cluster {
             (Some(_), false) => Bootstrap::Stored,
         };
         let fuse = Fuse::default();
-        let storage = ForgetfulStorage::new(server.disk.clone(), fuse.clone());
+        let storage = Handle::new(server.disk.clone(), fuse.clone());
         let outbox = Outbox { sent: Vec::new(), fuse: fuse.clone() };
         let parts = (storage, outbox, Ledger::default());
         let replica = match Replica::new(config, policy, &recovered, &bootstrap, parts) {
@@ -63,13 +71,30 @@ impl Cluster {
         self.settle(node);
     }
 
-    /// Loss of power at one member, of whose unsynced writes the first `kept` reached the disk.
-    pub fn crash(&mut self, node: NodeId, kept: usize) {
-        self.note(&[3, node, kept as u64]);
+    /// Loss of power at one member.
+    pub fn crash(&mut self, node: NodeId, keep: Keep) {
+        self.note(&[3, node]);
         let server = self.servers.get_mut(&node).expect("a member");
         server.process = None;
-        server.disk.borrow_mut().crash(kept);
+        server.disk.borrow_mut().crash(keep);
         self.check_committed_is_durable();
+    }
+
+    /// A member's process dies; its machine, with what it had written, goes on.
+    pub fn kill(&mut self, node: NodeId) {
+        self.note(&[6, node]);
+        let server = self.servers.get_mut(&node).expect("a member");
+        server.process = None;
+        server.disk.borrow_mut().kill();
+    }
+
+    /// What happens to reach the disk in a loss of power.
+    pub(super) fn draw_keep(&mut self) -> Keep {
+        match self.dice.below(4) {
+            0 => Keep::Nothing,
+            1 => Keep::Everything,
+            _ => Keep::Random(self.dice.number()),
+        }
     }
 
     /// A crash, not now but after this many effects on disk and network.
@@ -93,7 +118,7 @@ impl Cluster {
         self.tell(node, events);
         let server = self.servers.get_mut(&node).expect("a member");
         let Some(process) = server.process.take() else { return };
-        server.disk.borrow_mut().crash(0);
+        server.disk.borrow_mut().shut_down();
         if !process.open.proposals.is_empty() || !process.open.reads.is_empty() {
             let what = format!("node {node} was shut down and left open {:?}", process.open);
             self.ghost.broke(Rule::Ticket, what);
@@ -102,7 +127,7 @@ impl Cluster {
 
     /// Gives a member a new, empty disk.
     pub fn wipe(&mut self, node: NodeId) {
-        self.crash(node, 0);
+        self.crash(node, Keep::Nothing);
         let disk = self.fresh_disk(node);
         let server = self.servers.get_mut(&node).expect("a member");
         server.disk = disk;

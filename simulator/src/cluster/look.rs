@@ -1,17 +1,23 @@
 //! A cluster seen from outside.
 
 use raft_core::Node;
+use raft_core::types::{LogIndex, Term};
 use raft_core::why::WhyLagging;
 
 use super::{Cluster, role};
 
 impl Cluster {
-    /// How far everybody has come, in a number that grows with every entry.
-    pub fn reached(&self) -> u64 {
-        let statuses = self.nodes().filter_map(|node| self.node(node)).map(Node::status);
-        statuses
-            .map(|status| status.last_log.index + status.commit_index + status.last_applied)
-            .sum()
+    /// How far everybody has come under the present leader: its term, and a number that grows with
+    /// every entry that a member shares with it, commits or applies.
+    pub fn reached(&self) -> (Term, u64) {
+        let Some(leader) = self.leader().and_then(|leader| self.node(leader)) else {
+            return (0, 0);
+        };
+        let members = self.nodes().filter_map(|node| self.node(node));
+        let come = members.map(|member| {
+            shared_prefix(leader, member) + member.commit_index() + member.last_applied()
+        });
+        (leader.term(), come.sum())
     }
 
     /// The most bytes of a snapshot that some leader knows to have arrived.
@@ -35,14 +41,17 @@ impl Cluster {
                     let status = core.status();
                     let lagging = self.nodes().map(|peer| core.why_lagging(peer));
                     let lagging: Vec<_> = lagging.filter(|_| core.is_leader()).collect();
+                    let disk = self.disk(node).borrow();
                     format!(
-                        "n{node} {} term {} last {} commit {} applied {} compacted {} {lagging:?}\n",
+                        "n{node} {} term {} last {} commit {} applied {} compacted {} \
+                         {} writes in flight {lagging:?}\n",
                         role(status.role),
                         status.term,
                         status.last_log,
                         status.commit_index,
                         status.last_applied,
                         status.compacted,
+                        disk.in_flight(),
                     )
                 }
             };
@@ -50,4 +59,23 @@ impl Cluster {
         }
         text
     }
+}
+
+/// The last index up to which two logs are the same: by Log Matching, there are none behind it.
+fn shared_prefix(one: &Node, other: &Node) -> LogIndex {
+    let is_shared = |index| match (one.entry_id(index), other.entry_id(index)) {
+        (Some(one), Some(other)) => one == other,
+        // What one of them has compacted is committed, and the other has it or will get it.
+        _ => true,
+    };
+    let (mut first, mut last) = (0, one.status().last_log.index.min(other.status().last_log.index));
+    while first < last {
+        let middle = (first + last).div_ceil(2);
+        if is_shared(middle) {
+            first = middle;
+        } else {
+            last = middle - 1;
+        }
+    }
+    first
 }

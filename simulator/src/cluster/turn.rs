@@ -44,6 +44,10 @@ impl Cluster {
             let server = self.servers.get_mut(&node).expect("a member");
             let Some(process) = &mut server.process else { return };
             server.disk.borrow_mut().advance(self.now);
+            if server.disk.borrow().is_dead() {
+                let keep = self.draw_keep();
+                return self.crash(node, keep);
+            }
             let mut events = Vec::new();
             let turn = catch_unwind(AssertUnwindSafe(|| {
                 let again = process.replica.turn(&mut events);
@@ -66,8 +70,8 @@ impl Cluster {
             self.look(node);
             if self.servers[&node].process.as_ref().is_some_and(|p| p.fuse.is_blown()) {
                 // The process died in the middle of the turn: its clients hear nothing.
-                let kept = self.dice.below(3) as usize;
-                return self.crash(node, kept);
+                let keep = self.draw_keep();
+                return self.crash(node, keep);
             }
             self.tell(node, events);
         }
@@ -92,12 +96,19 @@ impl Cluster {
         let written = server.disk.borrow_mut().take_written();
         let sent = std::mem::take(&mut process.replica.transport_mut().sent);
         self.ghost.wrote(node, &written);
-        if let Some(complaint) = self.servers[&node].disk.borrow().complaints().first() {
+        if let Some(complaint) = self.servers[&node].disk.borrow().durable().complaints().first() {
             self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
         self.look_at_role(node);
         self.look_at_commits(node);
         self.look_at_machine(node);
+        // On a share of the turns the log's own recovery is asked what is durable: it must agree.
+        if !sent.is_empty() && self.config.disk.missing.is_none() && self.dice.permille(2) {
+            let tried = self.servers[&node].disk.borrow().try_loss_of_power();
+            if let Err(what) = tried {
+                self.ghost.broke(Rule::Storage, format!("node {node}, had it lost power: {what}"));
+            }
+        }
         for message in sent {
             self.send(message);
         }
@@ -238,6 +249,10 @@ impl Cluster {
             return;
         }
         process.is_fenced = true;
+        if !server.disk.borrow().has_failed() {
+            let fenced = process.replica.node().status().fenced;
+            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {fenced:?}"));
+        }
         let open = &process.open;
         if !open.proposals.is_empty() || !open.reads.is_empty() {
             let what = format!("node {node} is fenced and leaves open {open:?}");

@@ -144,6 +144,7 @@ pub(super) struct State {
     /// Bytes that can still be written.
     pub(super) room: Option<u64>,
     pub(super) skips: Vec<Skip>,
+    pub(super) reads_fail: bool,
 }
 
 impl State {
@@ -259,6 +260,29 @@ impl State {
             Skip::Directory => false,
             Skip::All => true,
         }
+    }
+
+    pub(super) fn mend(&mut self) {
+        self.faults.clear();
+        self.crash_at = None;
+        self.room = None;
+        self.reads_fail = false;
+    }
+
+    pub(super) fn write_back(&mut self) {
+        self.flush(|_| true);
+    }
+
+    pub(super) fn durable_contents(&self, name: &str) -> Option<&[u8]> {
+        let file = self.durable.names.get(name)?;
+        self.durable.files.get(file).map(Contents::visible)
+    }
+
+    pub(super) fn is_durable(&self, name: &str) -> bool {
+        let file = self.cache.names.get(name);
+        file.is_some()
+            && self.durable.names.get(name) == file
+            && !self.pending.iter().any(|change| change.file() == file.copied())
     }
 
     pub(super) fn sync_dir(&mut self) {

@@ -8,6 +8,7 @@ use raft_core::ticket::Ticket;
 use raft_core::types::{LogIndex, NodeId, Term};
 use simulator::cluster::{Cluster, ClusterConfig};
 use simulator::dice::Dice;
+use simulator::disk::Keep;
 use simulator::network::NetworkFaults;
 
 pub(crate) const MILLISECOND: u64 = 1_000;
@@ -188,11 +189,11 @@ impl Lab {
 
     // Life and death.
 
-    /// A server is cut off and its process dies; up to two of its unsynced writes reach the disk.
+    /// A server is cut off and loses power; what it had not synced reaches the disk by chance.
     pub(crate) fn crash(&mut self, node: NodeId) {
         self.disconnect(node);
-        let kept = self.dice.below(3) as usize;
-        self.cluster.crash(node, kept);
+        let keep = Keep::Random(self.dice.number());
+        self.cluster.crash(node, keep);
         self.check_rules();
     }
 
