@@ -15,6 +15,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::checksum::Crc;
 use crate::types::{ClusterId, EntryId, GroupId, LogIndex, NUMBER_MAX, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// Bytes before each payload: its length with the kind byte (`u32`, little-endian), then the kind.
 pub const ENTRY_HEADER_BYTES: usize = 5;
 
@@ -491,6 +494,7 @@ impl PartialEq for Views {
 
 /// The block under construction at a leader.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub struct BlockBuilder {
     header: BlockHeader,
     buffer: BytesMut,

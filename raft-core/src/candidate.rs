@@ -8,8 +8,12 @@ use crate::message::{Body, RequestPreVote, RequestPreVoteReply, RequestVote, Req
 use crate::node::Next;
 use crate::types::{Member, NodeId};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// An election, or the question whether one would be welcome.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Candidate {
     granted: Vec<NodeId>,
     denied: Vec<NodeId>,

@@ -21,8 +21,12 @@ use crate::snapshot::{SnapshotChunk, SnapshotMeta};
 use crate::ticket::{Tickets, UnknownReason};
 use crate::types::{EntryId, HardState, Identity, LogIndex, Member, NUMBER_MAX, NodeId, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// See the module. The fields are for `node.rs` and the roles.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Common {
     pub(crate) config: Config,
     pub(crate) identity: Identity,
@@ -53,6 +57,7 @@ pub(crate) struct Common {
 
 /// Snapshots that are not yet what the log begins with.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Snapshots {
     /// On its way in from a leader.
     pub(crate) receiving: Option<Receiving>,
@@ -69,6 +74,7 @@ pub(crate) struct Snapshots {
 
 /// A snapshot on its way in.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Receiving {
     pub(crate) leader: NodeId,
     pub(crate) term: Term,
@@ -81,6 +87,7 @@ pub(crate) struct Receiving {
 
 /// Questions to the storage, and what came back for apply.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct LogReads {
     last_id: u64,
     wanted: Vec<LogRead>,

@@ -11,6 +11,9 @@ use crate::message::Message;
 use crate::ready::{Receipt, Write};
 use crate::types::{LogIndex, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// How many emptied writes are kept for reuse.
 const SPARE_WRITES_MAX: usize = 8;
 

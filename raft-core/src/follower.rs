@@ -15,8 +15,12 @@ use crate::read_index::FollowerReads;
 use crate::ready::ReadRejected;
 use crate::types::{LogIndex, NodeId};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// What only a follower has.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Follower {
     /// The leader of the current term, once it was heard from.
     pub(crate) leader: Option<NodeId>,

@@ -11,8 +11,12 @@ use crate::membership::Membership;
 use crate::message::{Body, Hello, HelloReply};
 use crate::types::{Member, NodeId};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// What a fresh store has been told so far.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Joining {
     /// The other initial members, sorted, and what each of them answered last.
     answers: Vec<(NodeId, Option<Answer>)>,

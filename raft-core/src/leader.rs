@@ -18,8 +18,12 @@ use crate::snapshot::SnapshotChunk;
 use crate::ticket::{NotAppended, Ticket};
 use crate::types::{EntryId, LogIndex, Member, NUMBER_MAX, NodeId};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// What only a leader has.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Leader {
     /// The other voters, sorted by node.
     pub(crate) progress: Vec<Progress>,

@@ -87,6 +87,8 @@ pub mod config;
 mod dispatch;
 mod durability;
 pub mod error;
+#[cfg(feature = "explore")]
+pub mod explore;
 mod follower;
 mod invariants;
 mod joining;

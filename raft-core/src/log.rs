@@ -16,6 +16,9 @@ use crate::state_machine::Batch;
 use crate::storage::Recovered;
 use crate::types::{ClusterId, EntryId, GroupId, LogIndex, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// What a stored view costs besides its bytes: see docs/wal-format.md.
 const RECORD_HEADER_BYTES: u64 = 61;
 
@@ -34,6 +37,7 @@ const NEAR_END_VIEWS: usize = 4;
 
 /// See the module's drawing.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Log {
     compacted: EntryId,
     spans: VecDeque<Span>,

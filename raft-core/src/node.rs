@@ -31,6 +31,9 @@ use crate::types::{EntryId, LogIndex, NodeId};
 
 pub use crate::start::Bootstrap;
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// The deterministic core of one member: same inputs, same outputs, bit for bit.
 ///
 /// Every method is legal at any time. Drive it like this: hand in what happens ([`step`](Self::step),
@@ -49,6 +52,7 @@ pub struct Node {
 
 /// A role and what only it has.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) enum Role {
     Joining(Joining),
     Follower(Follower),

@@ -9,8 +9,12 @@ use crate::config::Config;
 use crate::snapshot::SnapshotMeta;
 use crate::types::{LogIndex, Member};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// One follower, seen by one leadership.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Progress {
     pub(crate) member: Member,
     /// The follower holds the log up to here, durably. Only grows.
@@ -40,6 +44,7 @@ pub(crate) struct Progress {
 
 /// How to send to a follower.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) enum State {
     /// Its log's end is not known: one append at a time, until one fits.
     Probe {
@@ -65,6 +70,7 @@ pub(crate) struct Probe {
 
 /// A snapshot on its way to a follower.
 #[derive(Debug)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Sending {
     pub(crate) meta: Arc<SnapshotMeta>,
     /// Bytes that the follower has.
@@ -77,6 +83,7 @@ pub(crate) struct Sending {
 
 /// Appends that were sent and not answered.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Inflight {
     sent: VecDeque<Sent>,
     bytes: usize,

@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 use crate::ready::{ReadEnd, ReadOutcome, ReadRejected, ReadTicket};
 use crate::types::{LogIndex, Member};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// Reads `first..=last` of this node, or one request of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
@@ -25,6 +28,7 @@ struct Waiting {
 
 /// Where reads end, and where tickets come from.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct ReadTickets {
     last: u64,
     open: usize,
@@ -57,6 +61,7 @@ impl ReadTickets {
 
 /// A leader's reads.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct LeaderReads {
     /// Not in a round yet.
     waiting: Vec<Waiting>,
@@ -140,6 +145,7 @@ impl LeaderReads {
 
 /// A follower's reads, which its leader answers.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct FollowerReads {
     /// Not asked yet: tickets `first..=last` and the ticks since the first of them.
     unasked: Option<Run>,

@@ -12,6 +12,9 @@ use crate::snapshot::{SnapshotChunk, SnapshotMeta};
 use crate::ticket::Outcome;
 use crate::types::{EntryId, HardState, LogIndex, NodeId, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// What a node wants done. The caller owns it, passes it to [`Node::ready`] empty, and drains it.
 ///
 /// [`Node::ready`]: crate::Node::ready

@@ -6,6 +6,9 @@ use core::fmt;
 
 use crate::types::{EntryId, LogIndex, NodeId, Term};
 
+#[cfg(feature = "explore")]
+mod explore;
+
 /// Names a proposal by the index and term of its entry.
 pub type Ticket = EntryId;
 
@@ -93,6 +96,7 @@ impl core::error::Error for NotAppended {}
 
 /// The proposals that have not ended, as runs of indexes of one term, in the order of their making.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "explore", derive(Clone))]
 pub(crate) struct Tickets {
     open: VecDeque<Run>,
     outcomes: Vec<Outcome>,
