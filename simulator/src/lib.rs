@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod describe;
 pub mod dice;
 pub mod disk;
+pub mod explorer;
 pub mod image;
 pub mod invariants;
 pub mod ledger;
