@@ -31,7 +31,7 @@ pub trait Storage {
 
     /// Stages a chunk of a snapshot, one's own or a received one. Chunks of one snapshot come in
     /// order without gaps; offset 0 begins it anew. What was staged and never became the latest
-    /// snapshot by a write may be removed once another one has, and when the store is opened.
+    /// snapshot by a write may be removed once a later one is begun, and when the store is opened.
     fn stage(&mut self, chunk: SnapshotChunk);
 
     /// Makes a staged snapshot durable under its name: contents, name and directory.

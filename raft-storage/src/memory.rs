@@ -297,10 +297,12 @@ impl Image {
     }
 
     fn stage(&mut self, chunk: &SnapshotChunk) {
-        let staged = self.staged.entry(chunk.snapshot).or_default();
         if chunk.offset == 0 {
-            staged.clear();
+            // Earlier ones were given up, or are of no use any more.
+            self.staged.retain(|id, _| id.index >= chunk.snapshot.index);
+            self.staged.remove(&chunk.snapshot);
         }
+        let staged = self.staged.entry(chunk.snapshot).or_default();
         // A chunk out of order leaves a wrong size behind, which `seal` reports.
         if chunk.offset == staged.len() as u64 {
             staged.extend_from_slice(&chunk.data);

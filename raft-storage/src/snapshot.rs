@@ -14,7 +14,7 @@ use bytes::Bytes;
 use raft_core::checksum::Crc;
 use raft_core::ready::LogReadError;
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
-use raft_core::types::{EntryId, GroupId};
+use raft_core::types::{EntryId, GroupId, LogIndex};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::WalError;
@@ -125,6 +125,7 @@ impl<D: Disk> SnapshotStore<D> {
         let key = (group, chunk.snapshot);
         if chunk.offset == 0 {
             self.staged.remove(&key);
+            self.drop_staged_before(group, chunk.snapshot.index);
             if let Some(staged) = self.begin(group, chunk.snapshot) {
                 self.staged.insert(key, staged);
             }
@@ -143,12 +144,21 @@ impl<D: Disk> SnapshotStore<D> {
         Some(Staged { file, size: 0, block: Vec::new(), error })
     }
 
-    /// Makes a staged snapshot durable: first its contents, then its name.
+    /// Makes a staged snapshot durable: first its contents, then its name. If it can't be, its file
+    /// goes: the disk may be full of it.
     pub(crate) fn seal(
         &mut self,
         group: GroupId,
         meta: &SnapshotMeta,
     ) -> Result<(), SnapshotError> {
+        let sealed = self.try_seal(group, meta);
+        if sealed.is_err() {
+            let _ = self.disk.remove(&staged_name(group, meta.last));
+        }
+        sealed
+    }
+
+    fn try_seal(&mut self, group: GroupId, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
         let (last, size) = (meta.last, meta.size);
         let staged = self.staged.remove(&(group, last));
         let mut staged = staged.ok_or_else(|| {
@@ -180,18 +190,26 @@ impl<D: Disk> SnapshotStore<D> {
     /// A durable record names this snapshot: earlier ones may go. What can't be removed now is removed
     /// when the log is opened again.
     pub(crate) fn supersede(&mut self, group: GroupId, last: EntryId) {
-        let earlier = (group, EntryId::ZERO)..=(group, EntryId::new(u64::MAX, u64::MAX));
-        let is_earlier = |id: &EntryId| id.index < last.index;
-        let old: Vec<_> = self.sealed.range(earlier.clone()).map(|(key, _)| *key).collect();
-        for key in old.into_iter().filter(|(_, id)| is_earlier(id)) {
-            self.sealed.remove(&key);
-            let _ = self.disk.remove(&file_name(group, key.1));
-        }
-        let old: Vec<_> = self.staged.range(earlier).map(|(key, _)| *key).collect();
-        for key in old.into_iter().filter(|(_, id)| is_earlier(id)) {
-            self.staged.remove(&key);
-            let _ = self.disk.remove(&staged_name(group, key.1));
-        }
+        self.sealed.retain(|(of, id), _| {
+            let stays = *of != group || id.index >= last.index;
+            if !stays {
+                let _ = self.disk.remove(&file_name(group, *id));
+            }
+            stays
+        });
+        self.drop_staged_before(group, last.index);
+    }
+
+    /// What was staged of earlier snapshots is of no use when a later one comes, and whoever began it
+    /// may have given it up.
+    fn drop_staged_before(&mut self, group: GroupId, index: LogIndex) {
+        self.staged.retain(|(of, id), _| {
+            let stays = *of != group || id.index >= index;
+            if !stays {
+                let _ = self.disk.remove(&staged_name(group, *id));
+            }
+            stays
+        });
     }
 
     pub(crate) fn read_chunk(
