@@ -10,9 +10,7 @@
 //!   +---------+ ---- committed --> StateMachine --> replies
 //! ```
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -22,29 +20,17 @@ use crate::error::{Error, NewError};
 use crate::message::{Envelope, Message};
 use crate::node::{Bootstrap, Node};
 use crate::ready::{Change, Committed, ReadEnd, ReadRejected, ReadTicket, Ready, WriteError};
-use crate::snapshot::{Capture, SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSink};
+use crate::snapshot::{SnapshotError, SnapshotMeta};
 use crate::state_machine::{Replies, StateMachine};
 use crate::storage::{Completion, Recovered, Storage};
 use crate::ticket::{End, NotAppended, Outcome, Ticket, UnknownReason};
 use crate::transport::Transport;
-use crate::types::{EntryId, GroupId, LogIndex};
+use crate::types::{EntryId, GroupId, LogIndex, NodeId};
 
-/// When a replica takes snapshots and compacts its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SnapshotPolicy {
-    /// A snapshot is taken once the log takes more than this many bytes in the store; `None` is never.
-    pub state_bytes_max: Option<u64>,
-    /// How many entries before the snapshot stay in the log, so that slightly lagging followers need
-    /// no snapshot.
-    pub lag_entries: u64,
-}
+mod snapshots;
 
-impl Default for SnapshotPolicy {
-    fn default() -> Self {
-        SnapshotPolicy { state_bytes_max: Some(64 << 20), lag_entries: 4096 }
-    }
-}
+use snapshots::Snapshots;
+pub use snapshots::{SnapshotJob, SnapshotPolicy};
 
 /// Something a caller of the replica waits for.
 #[derive(Debug)]
@@ -86,83 +72,6 @@ pub enum Event {
     Snapshot(SnapshotJob),
 }
 
-/// A snapshot that has been captured and is to be written.
-pub struct SnapshotJob {
-    /// Its name and members; the size is not known yet.
-    meta: SnapshotMeta,
-    capture: Box<dyn Capture>,
-    chunk_bytes_max: usize,
-}
-
-impl SnapshotJob {
-    /// Writes the snapshot, chunk by chunk, and returns its completed name.
-    ///
-    /// # Errors
-    /// Whatever `stage` answers, or the state machine.
-    pub fn run(
-        self,
-        stage: &mut dyn FnMut(SnapshotChunk) -> Result<(), SnapshotError>,
-    ) -> Result<SnapshotMeta, SnapshotError> {
-        let SnapshotJob { mut meta, capture, chunk_bytes_max } = self;
-        let mut sink =
-            ChunkSink { snapshot: meta.last, chunk_bytes_max, buffer: Vec::new(), sent: 0, stage };
-        capture.write_to(&mut sink)?;
-        sink.flush()?;
-        if sink.sent == 0 {
-            // A store makes a file of it all the same.
-            (sink.stage)(SnapshotChunk::new(meta.last, 0, Bytes::new()))?;
-        }
-        meta.size = sink.sent;
-        Ok(meta)
-    }
-
-    /// The last entry whose effect it contains.
-    pub fn last(&self) -> EntryId {
-        self.meta.last
-    }
-}
-
-impl core::fmt::Debug for SnapshotJob {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "SnapshotJob({})", self.meta.last)
-    }
-}
-
-struct ChunkSink<'a> {
-    snapshot: EntryId,
-    chunk_bytes_max: usize,
-    buffer: Vec<u8>,
-    sent: u64,
-    stage: &'a mut dyn FnMut(SnapshotChunk) -> Result<(), SnapshotError>,
-}
-
-impl ChunkSink<'_> {
-    fn flush(&mut self) -> Result<(), SnapshotError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let data = Bytes::from(core::mem::take(&mut self.buffer));
-        let offset = self.sent;
-        self.sent += data.len() as u64;
-        (self.stage)(SnapshotChunk::new(self.snapshot, offset, data))
-    }
-}
-
-impl SnapshotSink for ChunkSink<'_> {
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), SnapshotError> {
-        while !bytes.is_empty() {
-            let room = self.chunk_bytes_max - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-            if self.buffer.len() == self.chunk_bytes_max {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// One member of one group, complete. Whoever owns it hands in what happens and calls
 /// [`turn`](Self::turn) until it answers `false`.
 #[derive(Debug)]
@@ -172,7 +81,7 @@ pub struct Replica<S, T, M> {
     storage: S,
     transport: T,
     machine: M,
-    policy: SnapshotPolicy,
+    snapshots: Snapshots,
     /// Committed proposals of this node that are not applied yet: first index, last index, term.
     awaiting_apply: VecDeque<Outcome>,
     /// Applied proposals that the state machine left unanswered on purpose.
@@ -181,14 +90,6 @@ pub struct Replica<S, T, M> {
     queries: BTreeMap<ReadTicket, Vec<u8>>,
     ready_queries: BTreeMap<(LogIndex, ReadTicket), Vec<u8>>,
     reads_max: usize,
-    chunk_bytes_max: usize,
-    snapshot_under_way: bool,
-    /// The snapshot up to which the log was last compacted in this life, and the log's bytes after
-    /// that.
-    compacted_for: LogIndex,
-    baseline_bytes: u64,
-    /// The snapshot that was there at the start.
-    recovered_snapshot: LogIndex,
     // Buffers that go round.
     ready: Ready,
     released: Vec<Message>,
@@ -210,27 +111,21 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     ) -> Result<Self, NewError> {
         let (storage, transport, machine) = parts;
         config.applied_index = machine.applied_index().unwrap_or(0);
-        let (reads_max, chunk_bytes_max) = (config.reads_max, config.chunk_bytes_max);
+        let reads_max = config.reads_max;
+        let snapshots = Snapshots::new(policy, config.chunk_bytes_max, recovered);
         let node = Node::new(config, recovered, bootstrap)?;
-        let recovered_snapshot = recovered.snapshot.as_ref().map_or(0, |meta| meta.last.index);
         Ok(Replica {
-            baseline_bytes: 0,
             node,
             group: recovered.identity.group,
             storage,
             transport,
             machine,
-            policy,
+            snapshots,
             awaiting_apply: VecDeque::new(),
             parked: BTreeMap::new(),
             queries: BTreeMap::new(),
             ready_queries: BTreeMap::new(),
             reads_max,
-            chunk_bytes_max,
-            snapshot_under_way: false,
-            // A crash may have come between that snapshot and the compaction.
-            compacted_for: 0,
-            recovered_snapshot,
             ready: Ready::default(),
             released: Vec::new(),
             completions: Vec::new(),
@@ -308,7 +203,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     ///
     /// # Errors
     /// As there.
-    pub fn peer_lost(&mut self, peer: crate::types::NodeId) -> Result<(), Error> {
+    pub fn peer_lost(&mut self, peer: NodeId) -> Result<(), Error> {
         self.node.peer_lost(peer)
     }
 
@@ -316,7 +211,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     ///
     /// # Errors
     /// As there.
-    pub fn unreachable(&mut self, peer: crate::types::NodeId) -> Result<(), Error> {
+    pub fn unreachable(&mut self, peer: NodeId) -> Result<(), Error> {
         self.node.unreachable(peer)
     }
 
@@ -374,29 +269,6 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         }
     }
 
-    /// A chunk of a [`SnapshotJob`].
-    pub fn stage_snapshot(&mut self, chunk: SnapshotChunk) {
-        self.storage.stage(chunk);
-    }
-
-    /// A [`SnapshotJob`] has ended: its snapshot is sealed, or given up.
-    pub fn end_snapshot(&mut self, result: Result<SnapshotMeta, SnapshotError>) {
-        match result {
-            Ok(meta) => self.storage.seal(Arc::new(meta)),
-            Err(_) => self.snapshot_under_way = false,
-        }
-    }
-
-    /// Runs a [`SnapshotJob`] here and now: for callers without threads.
-    pub fn run_snapshot(&mut self, job: SnapshotJob) {
-        let storage = &mut self.storage;
-        let result = job.run(&mut |chunk| {
-            storage.stage(chunk);
-            Ok(())
-        });
-        self.end_snapshot(result);
-    }
-
     fn take_completions(&mut self) -> Result<(), Error> {
         let mut completions = core::mem::take(&mut self.completions);
         self.storage.poll(&mut completions);
@@ -405,11 +277,11 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 Completion::Written(receipt) => self.node.persisted(receipt, &mut self.released),
                 Completion::Read(answer) => self.node.log_read(answer),
                 Completion::Sealed(meta) => {
-                    self.snapshot_under_way = false;
+                    self.snapshots.under_way = false;
                     self.node.snapshot_staged(meta)
                 }
                 Completion::SealFailed(snapshot, _) => {
-                    self.snapshot_under_way = false;
+                    self.snapshots.under_way = false;
                     self.node.snapshot_failed(snapshot)
                 }
             };
@@ -563,51 +435,6 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             let ((_, read), request) = query.remove_entry();
             events.push(Event::Answered { read, reply: self.machine.query(&request) });
         }
-    }
-
-    /// A new snapshot is durable: the log before it may go, but for a lag.
-    fn compact(&mut self) -> Result<(), Error> {
-        let snapshot = self.node.snapshot().map_or(0, |meta| meta.last.index);
-        if snapshot <= self.compacted_for {
-            return Ok(());
-        }
-        let durable = self.machine.applied_index().unwrap_or(LogIndex::MAX);
-        let through = snapshot.min(durable).min(self.node.last_applied());
-        let through = through.saturating_sub(self.policy.lag_entries);
-        self.compacted_for = snapshot;
-        ignore_fenced(self.node.compact(through))?;
-        self.storage.compact(through);
-        // What has followed a snapshot of an earlier life counts for the next one, or a log would grow
-        // with each restart.
-        if snapshot > self.recovered_snapshot {
-            self.baseline_bytes = self.node.state_bytes();
-        }
-        Ok(())
-    }
-
-    fn consider_snapshot(&mut self, events: &mut Vec<Event>) {
-        let Some(state_bytes_max) = self.policy.state_bytes_max else { return };
-        let grown = self.node.state_bytes().saturating_sub(self.baseline_bytes);
-        if grown <= state_bytes_max || self.snapshot_under_way {
-            return;
-        }
-        self.take_snapshot(events);
-    }
-
-    /// Captures the state machine, unless a snapshot is under way or there is nothing new.
-    pub fn take_snapshot(&mut self, events: &mut Vec<Event>) {
-        let applied = self.node.last_applied();
-        let snapshot = self.node.snapshot().map_or(0, |meta| meta.last.index);
-        let Some(last) = self.node.entry_id(applied) else { return };
-        if self.snapshot_under_way || applied <= snapshot {
-            return;
-        }
-        self.snapshot_under_way = true;
-        let membership = (**self.node.membership()).clone();
-        let meta = SnapshotMeta { last, membership, size: 0 };
-        let capture = self.machine.capture();
-        let chunk_bytes_max = self.chunk_bytes_max;
-        events.push(Event::Snapshot(SnapshotJob { meta, capture, chunk_bytes_max }));
     }
 }
 

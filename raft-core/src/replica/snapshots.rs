@@ -1,0 +1,212 @@
+//! A replica's snapshots: when one is taken, how it is written, and what may be compacted after it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Event, Replica, ignore_fenced};
+use crate::error::Error;
+use crate::snapshot::{Capture, SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSink};
+use crate::state_machine::StateMachine;
+use crate::storage::{Recovered, Storage};
+use crate::transport::Transport;
+use crate::types::{EntryId, LogIndex};
+
+/// When a replica takes snapshots and compacts its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotPolicy {
+    /// A snapshot is taken once the log takes more than this many bytes in the store; `None` is never.
+    pub state_bytes_max: Option<u64>,
+    /// How many entries before the snapshot stay in the log, so that slightly lagging followers need
+    /// no snapshot.
+    pub lag_entries: u64,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        SnapshotPolicy { state_bytes_max: Some(64 << 20), lag_entries: 4096 }
+    }
+}
+
+/// A snapshot that has been captured and is to be written.
+pub struct SnapshotJob {
+    /// Its name and members; the size is not known yet.
+    meta: SnapshotMeta,
+    capture: Box<dyn Capture>,
+    chunk_bytes_max: usize,
+}
+
+impl SnapshotJob {
+    /// Writes the snapshot, chunk by chunk, and returns its completed name.
+    ///
+    /// # Errors
+    /// Whatever `stage` answers, or the state machine.
+    pub fn run(
+        self,
+        stage: &mut dyn FnMut(SnapshotChunk) -> Result<(), SnapshotError>,
+    ) -> Result<SnapshotMeta, SnapshotError> {
+        let SnapshotJob { mut meta, capture, chunk_bytes_max } = self;
+        let mut sink =
+            ChunkSink { snapshot: meta.last, chunk_bytes_max, buffer: Vec::new(), sent: 0, stage };
+        capture.write_to(&mut sink)?;
+        sink.flush()?;
+        if sink.sent == 0 {
+            // A store makes a file of it all the same.
+            (sink.stage)(SnapshotChunk::new(meta.last, 0, Bytes::new()))?;
+        }
+        meta.size = sink.sent;
+        Ok(meta)
+    }
+
+    /// The last entry whose effect it contains.
+    pub fn last(&self) -> EntryId {
+        self.meta.last
+    }
+}
+
+impl core::fmt::Debug for SnapshotJob {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "SnapshotJob({})", self.meta.last)
+    }
+}
+
+struct ChunkSink<'a> {
+    snapshot: EntryId,
+    chunk_bytes_max: usize,
+    buffer: Vec<u8>,
+    sent: u64,
+    stage: &'a mut dyn FnMut(SnapshotChunk) -> Result<(), SnapshotError>,
+}
+
+impl ChunkSink<'_> {
+    fn flush(&mut self) -> Result<(), SnapshotError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let data = Bytes::from(core::mem::take(&mut self.buffer));
+        let offset = self.sent;
+        self.sent += data.len() as u64;
+        (self.stage)(SnapshotChunk::new(self.snapshot, offset, data))
+    }
+}
+
+impl SnapshotSink for ChunkSink<'_> {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), SnapshotError> {
+        while !bytes.is_empty() {
+            let room = self.chunk_bytes_max - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == self.chunk_bytes_max {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a replica remembers of its snapshots.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    policy: SnapshotPolicy,
+    chunk_bytes_max: usize,
+    /// Whether one is being written.
+    pub(super) under_way: bool,
+    /// The snapshot up to which the log was last compacted in this life, and the log's bytes after
+    /// that.
+    compacted_for: LogIndex,
+    baseline_bytes: u64,
+    /// The snapshot that was there at the start.
+    recovered: LogIndex,
+}
+
+impl Snapshots {
+    pub(super) fn new(
+        policy: SnapshotPolicy,
+        chunk_bytes_max: usize,
+        recovered: &Recovered,
+    ) -> Self {
+        Snapshots {
+            policy,
+            chunk_bytes_max,
+            under_way: false,
+            // A crash may have come between the recovered snapshot and the compaction.
+            compacted_for: 0,
+            baseline_bytes: 0,
+            recovered: recovered.snapshot.as_ref().map_or(0, |meta| meta.last.index),
+        }
+    }
+}
+
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    /// A chunk of a [`SnapshotJob`].
+    pub fn stage_snapshot(&mut self, chunk: SnapshotChunk) {
+        self.storage.stage(chunk);
+    }
+
+    /// A [`SnapshotJob`] has ended: its snapshot is sealed, or given up.
+    pub fn end_snapshot(&mut self, result: Result<SnapshotMeta, SnapshotError>) {
+        match result {
+            Ok(meta) => self.storage.seal(Arc::new(meta)),
+            Err(_) => self.snapshots.under_way = false,
+        }
+    }
+
+    /// Runs a [`SnapshotJob`] here and now: for callers without threads.
+    pub fn run_snapshot(&mut self, job: SnapshotJob) {
+        let storage = &mut self.storage;
+        let result = job.run(&mut |chunk| {
+            storage.stage(chunk);
+            Ok(())
+        });
+        self.end_snapshot(result);
+    }
+
+    /// A new snapshot is durable: the log before it may go, but for a lag.
+    pub(super) fn compact(&mut self) -> Result<(), Error> {
+        let snapshot = self.node.snapshot().map_or(0, |meta| meta.last.index);
+        if snapshot <= self.snapshots.compacted_for {
+            return Ok(());
+        }
+        let durable = self.machine.applied_index().unwrap_or(LogIndex::MAX);
+        let through = snapshot.min(durable).min(self.node.last_applied());
+        let through = through.saturating_sub(self.snapshots.policy.lag_entries);
+        self.snapshots.compacted_for = snapshot;
+        ignore_fenced(self.node.compact(through))?;
+        self.storage.compact(through);
+        // What has followed a snapshot of an earlier life counts for the next one, or a log would grow
+        // with each restart.
+        if snapshot > self.snapshots.recovered {
+            self.snapshots.baseline_bytes = self.node.state_bytes();
+        }
+        Ok(())
+    }
+
+    pub(super) fn consider_snapshot(&mut self, events: &mut Vec<Event>) {
+        let Some(state_bytes_max) = self.snapshots.policy.state_bytes_max else { return };
+        let grown = self.node.state_bytes().saturating_sub(self.snapshots.baseline_bytes);
+        if grown <= state_bytes_max || self.snapshots.under_way {
+            return;
+        }
+        self.take_snapshot(events);
+    }
+
+    /// Captures the state machine, unless a snapshot is under way or there is nothing new.
+    pub fn take_snapshot(&mut self, events: &mut Vec<Event>) {
+        let applied = self.node.last_applied();
+        let snapshot = self.node.snapshot().map_or(0, |meta| meta.last.index);
+        let Some(last) = self.node.entry_id(applied) else { return };
+        if self.snapshots.under_way || applied <= snapshot {
+            return;
+        }
+        self.snapshots.under_way = true;
+        let membership = (**self.node.membership()).clone();
+        let meta = SnapshotMeta { last, membership, size: 0 };
+        let capture = self.machine.capture();
+        let chunk_bytes_max = self.snapshots.chunk_bytes_max;
+        events.push(Event::Snapshot(SnapshotJob { meta, capture, chunk_bytes_max }));
+    }
+}
