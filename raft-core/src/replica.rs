@@ -276,14 +276,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             let taken = match completion {
                 Completion::Written(receipt) => self.node.persisted(receipt, &mut self.released),
                 Completion::Read(answer) => self.node.log_read(answer),
-                Completion::Sealed(meta) => {
-                    self.snapshots.under_way = false;
-                    self.node.snapshot_staged(meta)
-                }
-                Completion::SealFailed(snapshot, _) => {
-                    self.snapshots.under_way = false;
-                    self.node.snapshot_failed(snapshot)
-                }
+                Completion::Sealed(meta) => self.on_sealed(meta),
+                Completion::SealFailed(snapshot, _) => self.on_seal_failed(snapshot),
             };
             // A fenced node takes nothing, and a snapshot may have become unwanted meanwhile.
             if taken == Err(Error::Bug) {

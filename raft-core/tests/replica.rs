@@ -246,3 +246,42 @@ fn a_parked_proposal_ends_when_a_snapshot_takes_the_place_of_its_answer() {
     let expected = (ticket.expect("it was proposed"), End::Unknown(UnknownReason::Snapshot));
     assert_eq!(ends.collect::<Vec<_>>(), [expected]);
 }
+
+#[test]
+fn a_log_that_outgrows_its_limit_once_has_one_snapshot_taken() {
+    let limit = 2_000;
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), limit);
+    let mut events = Vec::new();
+    while events.is_empty() {
+        replica.propose(&[7; 100]).expect("it leads");
+        replica.settle(&mut events).expect("no bug");
+        events.retain(|event| matches!(event, Event::Snapshot(_)));
+    }
+    let Some(Event::Snapshot(job)) = events.pop() else { panic!("nothing else was kept") };
+    replica.run_snapshot(job);
+    // Its record is on its way to the disk while commands go on.
+    for _ in 0..3 {
+        replica.propose(b"x").expect("it leads");
+        replica.settle(&mut events).expect("no bug");
+    }
+    assert!(replica.node().snapshot().expect("it is durable").last.index > 1);
+    assert!(!events.iter().any(|event| matches!(event, Event::Snapshot(_))), "{events:?}");
+}
+
+#[test]
+fn a_snapshot_that_failed_is_tried_again_once_the_log_has_grown() {
+    let limit = 2_000;
+    let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), limit);
+    let mut failures = 0;
+    for number in 0..100 {
+        let mut events = Vec::new();
+        replica.propose(&[number; 50]).expect("it leads");
+        replica.settle(&mut events).expect("no bug");
+        if events.iter().any(|event| matches!(event, Event::Snapshot(_))) {
+            failures += 1;
+            replica.end_snapshot(Err(SnapshotError::new("no space left on device")));
+        }
+    }
+    let eighths = replica.node().state_bytes() / (limit / 8);
+    assert!((10..=eighths).contains(&failures), "{failures} failures, {eighths} eighths");
+}

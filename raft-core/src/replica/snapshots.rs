@@ -113,11 +113,11 @@ impl SnapshotSink for ChunkSink<'_> {
 pub(super) struct Snapshots {
     policy: SnapshotPolicy,
     chunk_bytes_max: usize,
-    /// Whether one is being written.
-    pub(super) under_way: bool,
-    /// The snapshot up to which the log was last compacted in this life, and the log's bytes after
-    /// that.
+    /// The index of the one that is being written, or whose record is.
+    under_way: Option<LogIndex>,
+    /// The snapshot up to which the log was last compacted in this life.
     compacted_for: LogIndex,
+    /// Bytes of the log that don't count for the next snapshot.
     baseline_bytes: u64,
     /// The snapshot that was there at the start.
     recovered: LogIndex,
@@ -132,7 +132,7 @@ impl Snapshots {
         Snapshots {
             policy,
             chunk_bytes_max,
-            under_way: false,
+            under_way: None,
             // A crash may have come between the recovered snapshot and the compaction.
             compacted_for: 0,
             baseline_bytes: 0,
@@ -151,8 +151,35 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub fn end_snapshot(&mut self, result: Result<SnapshotMeta, SnapshotError>) {
         match result {
             Ok(meta) => self.storage.seal(Arc::new(meta)),
-            Err(_) => self.snapshots.under_way = false,
+            Err(_) => self.give_up_snapshot(),
         }
+    }
+
+    /// The next one is tried once the log has grown by an eighth of its limit: at once it would only
+    /// fail again.
+    fn give_up_snapshot(&mut self) {
+        self.snapshots.under_way = None;
+        let state_bytes_max = self.snapshots.policy.state_bytes_max.unwrap_or(0);
+        let bytes = self.node.state_bytes();
+        self.snapshots.baseline_bytes = bytes.saturating_sub(state_bytes_max / 8 * 7);
+    }
+
+    /// A snapshot is sealed: the state machine's, or a received one.
+    pub(super) fn on_sealed(&mut self, meta: Arc<SnapshotMeta>) -> Result<(), Error> {
+        let own = self.snapshots.under_way == Some(meta.last.index);
+        let staged = self.node.snapshot_staged(meta);
+        if own && staged.is_err() {
+            // A received one has taken its place.
+            self.snapshots.under_way = None;
+        }
+        staged
+    }
+
+    pub(super) fn on_seal_failed(&mut self, snapshot: EntryId) -> Result<(), Error> {
+        if self.snapshots.under_way == Some(snapshot.index) {
+            self.give_up_snapshot();
+        }
+        self.node.snapshot_failed(snapshot)
     }
 
     /// Runs a [`SnapshotJob`] here and now: for callers without threads.
@@ -175,6 +202,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         let through = snapshot.min(durable).min(self.node.last_applied());
         let through = through.saturating_sub(self.snapshots.policy.lag_entries);
         self.snapshots.compacted_for = snapshot;
+        // The one under way is durable, or a received one has taken its place.
+        self.snapshots.under_way.take_if(|index| *index <= snapshot);
         ignore_fenced(self.node.compact(through))?;
         self.storage.compact(through);
         // What has followed a snapshot of an earlier life counts for the next one, or a log would grow
@@ -188,7 +217,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub(super) fn consider_snapshot(&mut self, events: &mut Vec<Event>) {
         let Some(state_bytes_max) = self.snapshots.policy.state_bytes_max else { return };
         let grown = self.node.state_bytes().saturating_sub(self.snapshots.baseline_bytes);
-        if grown <= state_bytes_max || self.snapshots.under_way {
+        if grown <= state_bytes_max || self.snapshots.under_way.is_some() {
             return;
         }
         self.take_snapshot(events);
@@ -199,10 +228,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         let applied = self.node.last_applied();
         let snapshot = self.node.snapshot().map_or(0, |meta| meta.last.index);
         let Some(last) = self.node.entry_id(applied) else { return };
-        if self.snapshots.under_way || applied <= snapshot {
+        if self.snapshots.under_way.is_some() || applied <= snapshot {
             return;
         }
-        self.snapshots.under_way = true;
+        self.snapshots.under_way = Some(applied);
         let membership = (**self.node.membership()).clone();
         let meta = SnapshotMeta { last, membership, size: 0 };
         let capture = self.machine.capture();
