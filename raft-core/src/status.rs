@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::joining::Verdict;
 use crate::membership::Membership;
 use crate::node::{Node, Role, Stats};
+use crate::progress::State;
 use crate::ready::{Committed, RoleName, WriteError};
 use crate::snapshot::SnapshotMeta;
 use crate::state_machine::Batch;
@@ -164,6 +165,15 @@ impl Node {
     /// The latest durable snapshot. `None` only in a fresh store.
     pub fn snapshot(&self) -> Option<&Arc<SnapshotMeta>> {
         self.common.snapshot.as_ref()
+    }
+
+    /// Whether this node leads, and is sending its snapshot to a member that was heard from lately.
+    pub fn is_sending_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let lately = self.common.config.election_timeout_ticks;
+        leader.progress.iter().any(|progress| {
+            matches!(progress.state, State::Snapshot(_)) && progress.silent_ticks < lately
+        })
     }
 
     /// The id of the entry at this index; `None` where it is compacted or beyond the end.

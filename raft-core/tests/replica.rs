@@ -4,13 +4,13 @@
 mod harness;
 
 use harness::{chunk, config, grant, id, identity, meta, took};
-use raft_core::message::{Envelope, Message};
-use raft_core::replica::{Event, SnapshotPolicy};
+use raft_core::message::{AppendEntriesReply, AppendResult, Body, Envelope, Message};
+use raft_core::replica::{Event, SnapshotJob, SnapshotPolicy};
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::ticket::{End, UnknownReason};
 use raft_core::transport::Transport;
-use raft_core::types::Member;
+use raft_core::types::{EntryId, Member, NodeId, Term};
 use raft_core::{Bootstrap, Replica};
 use raft_storage::MemoryStorage;
 
@@ -208,43 +208,116 @@ fn a_shut_down_replica_ends_what_is_open() {
     assert_eq!(ended, 2, "{events:?}");
 }
 
-#[test]
-fn a_parked_proposal_ends_when_a_snapshot_takes_the_place_of_its_answer() {
+type OfThree = Replica<MemoryStorage, Sent, Keeper>;
+
+/// Member 1 of three, which leads in term 1.
+fn lead_three(state_bytes_max: u64) -> OfThree {
     let (storage, recovered) = MemoryStorage::new(identity(1)).restart();
     let parts = (storage, Sent::default(), Keeper::default());
     let bootstrap = Bootstrap::Trusted(vec![1, 2, 3]);
-    let policy = SnapshotPolicy::default();
+    let mut policy = SnapshotPolicy::default();
+    policy.state_bytes_max = Some(state_bytes_max);
+    policy.lag_entries = 0;
     let mut replica = Replica::new(config(1), policy, &recovered, &bootstrap, parts).expect("good");
-    let mut events = Vec::new();
     replica.campaign().expect("it can");
-    replica.settle(&mut events).expect("no bug");
-    let mut ticket = None;
-    while replica.machine().waiting.is_none() {
-        for message in std::mem::take(&mut replica.transport_mut().0) {
-            let (from, term, body) = grant(&message).or(took(&message)).expect("a question");
-            let from = Member { node: from, incarnation: 0 };
-            replica.step(Message { from, to: 1, term, body }).expect("a good answer");
-        }
-        if replica.node().is_leader() && ticket.is_none() {
-            ticket = Some(replica.propose(b"wait").expect("it leads"));
-        }
-        replica.settle(&mut events).expect("no bug");
+    while !replica.node().is_leader() {
+        hear_from_2(&mut replica);
     }
-    assert!(applied(&events).is_empty(), "it is parked");
+    replica
+}
+
+fn step(replica: &mut OfThree, from: NodeId, term: Term, body: Body) {
+    let from = Member { node: from, incarnation: 0 };
+    replica.step(Message { from, to: 1, term, body }).expect("a good message");
+}
+
+/// Turns, and lets member 2 agree to everything. Returns what happened, and what was sent to member 3.
+fn hear_from_2(replica: &mut OfThree) -> (Vec<Event>, Vec<Message>) {
+    let mut events = Vec::new();
+    replica.settle(&mut events).expect("no bug");
+    let sent = std::mem::take(&mut replica.transport_mut().0);
+    let (to_2, to_3): (Vec<_>, Vec<_>) = sent.into_iter().partition(|message| message.to == 2);
+    for (from, term, body) in to_2.iter().filter_map(|m| grant(m).or(took(m))) {
+        step(replica, from, term, body);
+    }
+    replica.settle(&mut events).expect("no bug");
+    (events, to_3)
+}
+
+#[test]
+fn a_parked_proposal_ends_when_a_snapshot_takes_the_place_of_its_answer() {
+    let mut replica = lead_three(1 << 20);
+    let ticket = replica.propose(b"wait").expect("it leads");
+    while replica.machine().waiting.is_none() {
+        let (events, _) = hear_from_2(&mut replica);
+        assert!(applied(&events).is_empty(), "it is parked");
+    }
 
     // Member 2 leads on. Whether what it committed has answered the proposal, nobody here can know.
-    let snapshot = meta(id(9, 2), 3);
-    let from = Member { node: 2, incarnation: 0 };
-    let body = chunk(&snapshot, 0, b"abc");
-    replica.step(Message { from, to: 1, term: 2, body }).expect("a good chunk");
-    replica.settle(&mut events).expect("no bug");
+    step(&mut replica, 2, 2, chunk(&meta(id(9, 2), 3), 0, b"abc"));
+    let (events, _) = hear_from_2(&mut replica);
     assert_eq!(replica.machine().commands, [b"abc"]);
     let ends = events.iter().filter_map(|event| match event {
         Event::Ended { ticket, end } => Some((*ticket, *end)),
         _ => None,
     });
-    let expected = (ticket.expect("it was proposed"), End::Unknown(UnknownReason::Snapshot));
+    let expected = (ticket, End::Unknown(UnknownReason::Snapshot));
     assert_eq!(ends.collect::<Vec<_>>(), [expected]);
+}
+
+/// Proposes until the log has grown by so many bytes; answers whether a snapshot was to be taken.
+fn grow(replica: &mut OfThree, bytes: u64) -> Option<SnapshotJob> {
+    let before = replica.node().state_bytes();
+    while replica.node().state_bytes() < before + bytes {
+        replica.propose(&[7; 100]).expect("it leads");
+        for event in hear_from_2(replica).0 {
+            if let Event::Snapshot(job) = event {
+                return Some(job);
+            }
+        }
+    }
+    None
+}
+
+/// A leader that has begun to send its snapshot to member 3, whose log is empty.
+fn sends_a_snapshot(limit: u64) -> OfThree {
+    let mut replica = lead_three(limit);
+    let (_, to_3) = hear_from_2(&mut replica);
+    let Some(Body::AppendEntries(append)) = to_3.last().map(|m| &m.body) else {
+        panic!("{to_3:?}")
+    };
+    let job = grow(&mut replica, 2 * limit).expect("the log outgrew its limit");
+    replica.run_snapshot(job);
+    hear_from_2(&mut replica);
+    // The next turn with something to do compacts the log.
+    replica.propose(b"x").expect("it leads");
+    hear_from_2(&mut replica);
+    let result = AppendResult::Conflict { hint: EntryId::ZERO };
+    let request = append.request;
+    let reply = AppendEntriesReply { request, read_round: 0, result, last_log_index: 0 };
+    step(&mut replica, 3, 1, Body::AppendEntriesReply(reply));
+    let (_, to_3) = hear_from_2(&mut replica);
+    assert!(to_3.iter().any(|message| matches!(message.body, Body::InstallSnapshot(_))));
+    replica
+}
+
+#[test]
+fn while_a_follower_is_sent_a_snapshot_no_later_one_takes_its_place() {
+    let limit = 2_000;
+    let mut replica = sends_a_snapshot(limit);
+    assert!(grow(&mut replica, 3 * limit).is_none(), "it would never get one whole");
+    assert!(grow(&mut replica, 6 * limit).is_some(), "but there is a limit to the log");
+}
+
+#[test]
+fn a_follower_that_is_silent_keeps_no_snapshot_from_being_taken() {
+    let limit = 2_000;
+    let mut replica = sends_a_snapshot(limit);
+    for _ in 0..config(1).election_timeout_ticks {
+        replica.tick(1).expect("no bug");
+        hear_from_2(&mut replica);
+    }
+    assert!(grow(&mut replica, 3 * limit).is_some());
 }
 
 #[test]

@@ -14,11 +14,15 @@ use crate::storage::{Recovered, Storage};
 use crate::transport::Transport;
 use crate::types::{EntryId, LogIndex};
 
+/// How many times its limit a log may grow while a follower is being sent a snapshot.
+const SENDING_PATIENCE: u64 = 8;
+
 /// When a replica takes snapshots and compacts its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SnapshotPolicy {
     /// A snapshot is taken once the log takes more than this many bytes in the store; `None` is never.
+    /// While a follower is being sent one, the log may take 8 times as many.
     pub state_bytes_max: Option<u64>,
     /// How many entries before the snapshot stay in the log, so that slightly lagging followers need
     /// no snapshot.
@@ -217,10 +221,12 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub(super) fn consider_snapshot(&mut self, events: &mut Vec<Event>) {
         let Some(state_bytes_max) = self.snapshots.policy.state_bytes_max else { return };
         let grown = self.node.state_bytes().saturating_sub(self.snapshots.baseline_bytes);
-        if grown <= state_bytes_max || self.snapshots.under_way.is_some() {
-            return;
+        // A newer snapshot takes the place of the one that a follower is being sent, and sending
+        // begins anew: with much traffic it would never end.
+        let patience = if self.node.is_sending_snapshot() { SENDING_PATIENCE } else { 1 };
+        if grown > state_bytes_max.saturating_mul(patience) {
+            self.take_snapshot(events);
         }
-        self.take_snapshot(events);
     }
 
     /// Captures the state machine, unless a snapshot is under way or there is nothing new.
