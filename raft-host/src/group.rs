@@ -399,7 +399,7 @@ impl<S: Storage, R> Slot<S, R> {
     }
 
     fn is_fenced(&self) -> bool {
-        self.replica.node().status().fenced.is_some()
+        self.replica.node().is_fenced()
     }
 
     fn has_room_for(&self, bytes: usize, whole: &Budget) -> bool {

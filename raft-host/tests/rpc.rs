@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use common::{CLUSTER, Journal, PATIENCE, free_ports, until};
 use raft_host::rpc::RpcOptions;
-use raft_host::{Group, Host, HostConfig, NotAppended, ProposeError, QueryError, RpcClient};
+use raft_host::{
+    Group, Host, HostConfig, NotAppended, ProposeError, QueryError, RpcClient, Unknown,
+};
 
 fn host(change: impl FnOnce(HostConfig) -> HostConfig) -> (Host, SocketAddr) {
     let config = HostConfig::in_memory(CLUSTER, 1).member(1, "127.0.0.1:0", Some("127.0.0.1:0"));
@@ -64,6 +66,16 @@ fn what_a_server_refuses_is_said() {
         panic!("{end}")
     };
     assert_eq!(bytes, (1 << 20) + 1);
+    // More than a frame takes is not even sent: it is as sure that it was not applied.
+    let long = vec![0; 9 << 20];
+    for end in [client.propose(1, &long), client.begin_propose(1, &long).wait()] {
+        let Err(ProposeError::NotAppended(NotAppended::TooLarge { bytes, bytes_max })) = end else {
+            panic!("{end:?}")
+        };
+        assert!(bytes == 9 << 20 && bytes_max < 8 << 20, "{bytes_max}");
+    }
+    let end = client.query(1, &long).unwrap_err();
+    assert!(matches!(&end, QueryError::Unreachable(why) if why.contains("9437184 bytes")), "{end}");
     let five_megabytes = (5 << 20).to_string();
     let end = client.query(1, five_megabytes.as_bytes()).unwrap_err();
     assert_eq!(end, QueryError::AnswerTooLarge);
@@ -152,4 +164,28 @@ fn a_full_server_stops_reading_and_serves_all_in_the_end() {
     let status = host.status().unwrap();
     assert!(status.queues.iter().all(|queue| queue.bytes == 0), "{status:?}");
     host.shutdown().unwrap();
+}
+
+#[test]
+fn a_server_that_reads_late_is_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        let (mut taken, mut buffer) = (0, vec![0; 1 << 20]);
+        while taken < 7 << 20 {
+            match stream.read(&mut buffer).unwrap() {
+                0 => break,
+                length => taken += length,
+            }
+        }
+        taken
+    });
+    let mut options = RpcOptions::default();
+    options.connect_timeout = Duration::from_millis(50);
+    let client = RpcClient::with_options([address.to_string()], options);
+    let sent = client.begin_propose(1, &vec![0; 7 << 20]);
+    assert!(server.join().unwrap() >= 7 << 20, "the client gave up");
+    assert_eq!(sent.wait().unwrap_err(), ProposeError::Unknown(Unknown::Disconnected));
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use raft_core::types::GroupId;
 
 use super::codec::{self, Kind, ResponseRecord};
-use super::connection::{Connection, NoResponse, Question};
+use super::connection::{Connection, NoResponse, PAYLOAD_BYTES_MAX, Question};
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
 };
@@ -153,6 +153,7 @@ impl RpcClient {
         command: &[u8],
         patience: Duration,
     ) -> ProposeResult {
+        check_length(command)?;
         let question = Question { kind: Kind::Propose, group, payload: command };
         let mut search = Search::new(self, patience);
         loop {
@@ -185,14 +186,13 @@ impl RpcClient {
     pub fn begin_propose(&self, group: GroupId, command: &[u8]) -> PendingProposal {
         let deadline = Instant::now() + self.shared.options.request_timeout;
         let question = Question { kind: Kind::Propose, group, payload: command };
-        let sent = match self.send(question, deadline) {
-            Ok(sent) => Ok(sent),
-            Err(Attempt::Lost(why)) => Err(ProposeError::Unknown(unknown(&why))),
-            Err(Attempt::NotSent(what)) => {
-                Err(ProposeError::NotAppended(NotAppended::Unreachable(what)))
-            }
-            Err(Attempt::Response(..)) => unreachable!("nobody has been waited for"),
-        };
+        let sent = check_length(command).and_then(|()| {
+            self.send(question, deadline).map_err(|attempt| match attempt {
+                Attempt::Lost(why) => ProposeError::Unknown(unknown(&why)),
+                Attempt::NotSent(what) => ProposeError::NotAppended(NotAppended::Unreachable(what)),
+                Attempt::Response(..) => unreachable!("nobody has been waited for"),
+            })
+        });
         PendingProposal { client: self.clone(), sent: Some(sent), deadline }
     }
 
@@ -209,6 +209,11 @@ impl RpcClient {
     /// # Errors
     /// Why there is no answer.
     pub fn query_within(&self, group: GroupId, query: &[u8], patience: Duration) -> QueryResult {
+        if query.len() > PAYLOAD_BYTES_MAX {
+            let bytes = query.len();
+            let what = format!("a query of {bytes} bytes; at most {PAYLOAD_BYTES_MAX} can be sent");
+            return Err(QueryError::Unreachable(what));
+        }
         let question = Question { kind: Kind::Query, group, payload: query };
         let mut search = Search::new(self, patience);
         loop {
@@ -247,7 +252,7 @@ impl RpcClient {
         let RpcOptions { request_timeout, connect_timeout, .. } = self.shared.options;
         let deadline = Instant::now() + request_timeout;
         let unreachable = |what: String| QueryError::Unreachable(format!("{server}: {what}"));
-        let connection = Connection::open(server, connect_timeout)
+        let connection = Connection::open(server, connect_timeout, request_timeout)
             .map_err(|error| unreachable(error.to_string()))?;
         let question = Question { kind: Kind::Status, group: 0, payload: &[] };
         let response = connection.send(question, deadline);
@@ -299,9 +304,9 @@ impl RpcClient {
         if let Some(connection) = place.connection.as_ref().filter(|c| !c.is_broken()) {
             return Ok(connection.clone());
         }
+        let RpcOptions { request_timeout, connect_timeout, .. } = self.shared.options;
         let left = deadline.saturating_duration_since(Instant::now());
-        let patience = self.shared.options.connect_timeout.min(left);
-        match Connection::open(&place.address, patience) {
+        match Connection::open(&place.address, connect_timeout.min(left), request_timeout) {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 place.connection = Some(connection.clone());
@@ -392,6 +397,15 @@ impl Search {
     fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
+}
+
+/// A command that no frame takes is not sent at all, so it is surely not applied.
+fn check_length(command: &[u8]) -> Result<(), ProposeError> {
+    let (bytes, bytes_max) = (command.len(), PAYLOAD_BYTES_MAX);
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(ProposeError::NotAppended(NotAppended::TooLarge { bytes, bytes_max }))
 }
 
 /// Whether another attempt may end better.

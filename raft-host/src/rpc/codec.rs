@@ -15,6 +15,9 @@ use crate::outcome::{
 /// The layout that this version reads and writes.
 pub(crate) const VERSION: u8 = 1;
 
+/// Bytes of a request besides its payload.
+pub(crate) const REQUEST_HEAD_BYTES: usize = 21;
+
 /// Bytes of a response besides its payload.
 pub(crate) const RESPONSE_HEAD_BYTES: usize = 13;
 
@@ -92,7 +95,7 @@ pub(crate) fn next_request(records: &mut Bytes) -> Result<Option<RequestRecord>,
     if records.is_empty() {
         return Ok(None);
     }
-    if records.len() < 21 {
+    if records.len() < REQUEST_HEAD_BYTES {
         return Err(BadFrame::Cut);
     }
     let kind = match records.get_u8() {

@@ -21,6 +21,9 @@ const READ_BYTES: usize = 64 << 10;
 /// The most calls that one connection has open; a further one first waits for a response.
 const OPEN_CALLS_MAX: usize = 4096;
 
+/// The largest payload of a call: more does not fit into a frame.
+pub(super) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 1 - codec::REQUEST_HEAD_BYTES;
+
 /// What a call is, besides its name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
@@ -71,21 +74,28 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(address: &str, patience: Duration) -> io::Result<Self> {
+    /// `connect_timeout` is for the connection to stand, `write_timeout` for the server to take a
+    /// request: it reads late when it is busy.
+    pub(super) fn open(
+        address: &str,
+        connect_timeout: Duration,
+        write_timeout: Duration,
+    ) -> io::Result<Self> {
+        let shortest = Duration::from_millis(1);
         let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
         for address in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, patience.max(Duration::from_millis(1))) {
-                Ok(stream) => return Connection::new(stream, patience),
+            match TcpStream::connect_timeout(&address, connect_timeout.max(shortest)) {
+                Ok(stream) => return Connection::new(stream, write_timeout.max(shortest)),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
     }
 
-    fn new(stream: TcpStream, patience: Duration) -> io::Result<Self> {
+    fn new(stream: TcpStream, write_timeout: Duration) -> io::Result<Self> {
         // Frames are whole when they are written: waiting for more would only delay them.
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(patience.max(Duration::from_millis(1))))?;
+        stream.set_write_timeout(Some(write_timeout))?;
         let reading = Reading {
             stream: stream.try_clone()?,
             frames: FrameReader::new(FRAME_BYTES_MAX),
