@@ -25,7 +25,8 @@ pub struct Config {
     pub noop: bool,
     /// The largest command, in bytes.
     pub command_bytes_max: usize,
-    /// The most bytes of entries in one append message; one entry may be larger.
+    /// The most bytes of entries in one append message, with what their blocks cost there; one block
+    /// may be larger.
     pub append_bytes_max: usize,
     /// The most appends under way to one follower.
     pub inflight_appends_max: usize,

@@ -15,6 +15,7 @@ use crate::block::{BLOCK_BYTES_TARGET, BlockBuilder, EntryKind, View, Views};
 use crate::state_machine::Batch;
 use crate::storage::Recovered;
 use crate::types::{ClusterId, EntryId, GroupId, LogIndex, Term};
+use crate::wire::VIEW_BYTES;
 
 #[cfg(feature = "explore")]
 mod explore;
@@ -360,7 +361,8 @@ impl Log {
         }
     }
 
-    /// Sealed views from `first` on: whole blocks, as many as fit into `bytes_max`, at least one.
+    /// Sealed views from `first` on: whole blocks, as many as fit into a message of `bytes_max`, at
+    /// least one.
     ///
     /// # Panics
     /// If `first` is below the window.
@@ -368,7 +370,7 @@ impl Log {
         let mut views = Views::None;
         let mut bytes = 0;
         for view in self.window.range(self.window_slot(first)..) {
-            bytes += view.bytes_len();
+            bytes += view.bytes_len() + VIEW_BYTES;
             if bytes > bytes_max && !matches!(views, Views::None) {
                 break;
             }

@@ -242,7 +242,7 @@ pub enum Wanted {
         first: LogIndex,
         /// Last index.
         last: LogIndex,
-        /// Limit on the encoded bytes; the first entry may be larger.
+        /// Limit on the bytes that they take in a message; the first entry may be larger.
         bytes_max: usize,
     },
     /// A piece of the latest snapshot.

@@ -36,8 +36,9 @@ pub const WIRE_VERSION: u8 = 1;
 const PRELUDE_BYTES: usize = 8;
 /// A member in a list: node and incarnation.
 const MEMBER_BYTES: usize = 16;
-/// A view in a list: its block's first index, term, count, length and checksum; first and last.
-const VIEW_BYTES: usize = 44;
+/// Bytes of a view in a message besides its block's: the block's first index, term, count, length and
+/// checksum; first and last.
+pub const VIEW_BYTES: usize = 44;
 
 /// Why bytes are no message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use raft_core::ready::{
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::storage::{Completion, Recovered, Storage};
 use raft_core::types::{EntryId, HardState, Identity, LogIndex, Term};
+use raft_core::wire::VIEW_BYTES;
 
 /// A [`Storage`] in memory. A write is durable as soon as it is submitted, unless completions are
 /// [held](MemoryStorage::hold); then it is durable once released. What was not durable is lost in a
@@ -334,7 +335,7 @@ impl Image {
     }
 }
 
-/// Collects an answer's views until they are as many bytes as the reader wants.
+/// Collects an answer's views until they are as many bytes in a message as the reader wants.
 pub(crate) struct ReadBudget {
     views: Vec<View>,
     left: usize,
@@ -348,6 +349,7 @@ impl ReadBudget {
     /// Takes what fits of a view; the first entry always does. Whether more might fit.
     pub(crate) fn push(&mut self, mut view: View) -> bool {
         let mut last = None;
+        self.left = self.left.saturating_sub(VIEW_BYTES);
         for entry in view.entries() {
             let size = ENTRY_HEADER_BYTES + entry.data.len();
             if size > self.left && !(self.views.is_empty() && last.is_none()) {

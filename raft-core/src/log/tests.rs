@@ -226,3 +226,15 @@ fn what_is_stored_shrinks_to_nothing_when_all_is_compacted() {
     log.compact(100);
     assert_eq!(log.stored_bytes(), 0);
 }
+
+#[test]
+fn an_append_of_many_small_blocks_is_no_larger_than_its_limit() {
+    let mut log = fresh_log();
+    for _ in 0..1000 {
+        log.append(1, EntryKind::Command, b"x");
+        log.seal();
+    }
+    let views = log.views(1, 5000);
+    assert_eq!(views.as_slice().len(), 5000 / (6 + VIEW_BYTES));
+    assert_eq!(log.views(1, 1).as_slice().len(), 1, "one in any case");
+}
