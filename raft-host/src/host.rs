@@ -8,8 +8,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use raft_core::block::BLOCK_BYTES_TARGET;
 use raft_core::types::{GroupId, Member, NodeId};
 use raft_storage::{Disk, FileDisk};
+use raft_transport::tcp::frame::FRAME_BYTES_MAX;
 use raft_transport::tcp::reactor::{Reactor, ReactorConfig, ReactorError};
 
 use crate::client::{Client, ask_status};
@@ -202,7 +204,24 @@ fn check(config: &HostConfig, groups: &[Group]) -> Result<(), HostError> {
     if config.tick.is_zero() {
         return fail("a tick must take some time".to_owned());
     }
-    Ok(())
+    groups.iter().try_for_each(check_lengths)
+}
+
+/// A message that no frame takes would be dropped whenever it is sent, and its group stand still.
+fn check_lengths(group: &Group) -> Result<(), HostError> {
+    let limits = &group.settings.config;
+    // A block may begin before the append's first entry, and ends behind the entry that filled it.
+    let block = limits.command_bytes_max.saturating_add(2 * BLOCK_BYTES_TARGET);
+    let append = limits.append_bytes_max.saturating_add(block);
+    let chunk = limits.chunk_bytes_max.saturating_add(BLOCK_BYTES_TARGET);
+    if append.max(chunk) <= FRAME_BYTES_MAX {
+        return Ok(());
+    }
+    let id = group.id;
+    Err(HostError::Config(format!(
+        "group {id}: append_bytes_max and command_bytes_max together, and chunk_bytes_max, must fit \
+         into a frame of {FRAME_BYTES_MAX} bytes, with 128 KiB to spare"
+    )))
 }
 
 /// The members' addresses, looked up.

@@ -7,6 +7,8 @@ mod common;
 use std::net::TcpListener;
 
 use common::{Addresses, CLUSTER, Journal, PATIENCE};
+use raft_core::Config;
+use raft_host::core::GroupSettings;
 use raft_host::{Group, Host, HostConfig, HostError, ProposeError, QueryError};
 
 fn alone() -> HostConfig {
@@ -57,6 +59,24 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     let twice = [Group::new(1, Journal::default()), Group::new(1, Journal::default())];
     assert!(matches!(Host::start(alone(), twice).unwrap_err(), HostError::Config(_)));
     assert!(matches!(Host::start(alone(), []).unwrap_err(), HostError::Config(_)));
+}
+
+#[test]
+fn commands_that_no_message_could_carry_are_refused_at_the_start() {
+    let with = |change: fn(&mut Config)| {
+        let mut settings = GroupSettings::default();
+        change(&mut settings.config);
+        Host::start(alone(), [Group::new(1, Journal::default()).with_settings(settings)])
+    };
+    for change in [
+        (|config| config.command_bytes_max = 10 << 20) as fn(&mut Config),
+        |config| config.append_bytes_max = 8 << 20,
+        |config| config.chunk_bytes_max = usize::MAX,
+    ] {
+        let error = with(change).unwrap_err();
+        assert!(error.to_string().contains("group 1"), "{error}");
+    }
+    with(|config| config.command_bytes_max = 6 << 20).unwrap().shutdown().unwrap();
 }
 
 #[test]
