@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use simulator::explorer::{
-    Configuration, Ended, Plant, Progress, Report, Setup, configurations, explore, replay,
+    Budget, Configuration, Ended, Plant, Progress, Report, Setup, configurations, explore, replay,
 };
 
 /// Explores every state that small clusters of real cores can get into, and checks every rule in each.
@@ -26,12 +26,19 @@ struct Args {
     /// The small budgets, as the tests use them.
     #[arg(long)]
     small: bool,
+    /// Another budget, as in `timeouts=2,crashes=1`.
+    #[arg(long, value_name = "PARTS", conflicts_with = "small")]
+    budget: Option<Budget>,
     /// Plants this bug, which is then to be found.
     #[arg(long, value_name = "BUG")]
     plant: Option<Plant>,
     /// Plants in each configuration the bug that belongs to it.
     #[arg(long, conflicts_with = "plant")]
     plants: bool,
+    /// Does not compare what members claim with their disks: false claims are seen by their
+    /// consequences alone.
+    #[arg(long)]
+    blind: bool,
     /// Follows the path in this file instead of searching.
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     replay: Option<std::path::PathBuf>,
@@ -57,8 +64,10 @@ Run it with `cargo run --release -p simulator --example explore --` before the a
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    // A planted bug may make members stop at their assertions, which is then reported as found.
-    std::panic::set_hook(Box::new(|_| {}));
+    if args.plants || args.plant.is_some() {
+        // It may make members stop at their assertions, which is then reported as found.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     match run(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -113,8 +122,11 @@ fn chosen(args: &Args, configurations: &[Configuration]) -> Result<Vec<Setup>, S
     let chosen = configurations.iter().filter(is_chosen).map(|configuration| {
         let mut setup = configuration.setup.clone();
         if args.small {
-            setup.budget = configuration.small;
+            let Configuration { small, hunt, .. } = configuration;
+            setup.budget = if args.plants { *hunt } else { *small };
         }
+        setup.sees_disks = !args.blind;
+        setup.budget = args.budget.unwrap_or(setup.budget);
         setup.plant = args.plants.then_some(configuration.plant).or(args.plant);
         setup
     });

@@ -26,8 +26,11 @@
 
 use std::fmt;
 
+mod claims;
 mod configurations;
 mod disk;
+#[cfg(test)]
+mod doubts;
 mod facts;
 mod member;
 mod plant;

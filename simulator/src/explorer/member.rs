@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::error::{Error, Rejection};
 use raft_core::explore::{Digest, Fingerprint, Lapse};
-use raft_core::message::{AppendResult, Body, Message};
+use raft_core::message::{Body, Message};
 use raft_core::ready::{Committed, LogRead, LogReadAnswer, ReadOutcome, Ready, Receipt, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::ticket::Outcome;
-use raft_core::types::{HardState, Identity, Member as Name, NodeId};
+use raft_core::types::{Identity, Member as Name, NodeId};
 use raft_core::{Bootstrap, Node, Watermark};
 
 use super::Violation;
+use super::claims::Claims;
 use super::disk::Disk;
 use super::plant::Plant;
 use super::setup::{Setup, Writes};
@@ -45,7 +46,7 @@ pub(super) enum Taken<'a> {
 }
 
 /// What followed from an input.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Doings {
     pub(super) sent: Vec<Message>,
     pub(super) proposals_ended: Vec<Outcome>,
@@ -79,8 +80,7 @@ pub(super) struct Member {
     pub(super) machine: Vec<Applied>,
     queue: VecDeque<Op>,
     life: u64,
-    /// The latest term in which something left that claims it, and the vote that left in it.
-    claimed: HardState,
+    claims: Claims,
 }
 
 impl Member {
@@ -96,7 +96,7 @@ impl Member {
             machine: Vec::new(),
             queue: VecDeque::new(),
             life: 0,
-            claimed: HardState::default(),
+            claims: Claims::default(),
         };
         let mut doings = Doings::default();
         member.settle(setup, &mut doings)?;
@@ -106,7 +106,7 @@ impl Member {
     }
 
     pub(super) fn fork(&self) -> Member {
-        let Member { node, disk, machine, queue, life, claimed } = self;
+        let Member { node, disk, machine, queue, life, claims } = self;
         let queue = queue.iter().map(|op| match op {
             Op::Write(write) => Op::Write(write.fork()),
             Op::AnsweredWrite(write) => Op::AnsweredWrite(write.fork()),
@@ -119,7 +119,7 @@ impl Member {
             machine: machine.clone(),
             queue: queue.collect(),
             life: *life,
-            claimed: *claimed,
+            claims: *claims,
         }
     }
 
@@ -215,7 +215,7 @@ impl Member {
         match op {
             Op::Write(write) => {
                 self.write(&write, setup)?;
-                self.persisted(write.done(), doings)?;
+                self.persisted(write.done(), setup, doings)?;
             }
             Op::AnsweredWrite(write) => self.write(&write, setup)?,
             Op::Read(read) => {
@@ -257,7 +257,7 @@ impl Member {
             }
         }
         let newest = newest.expect("there were at least two");
-        self.persisted(newest.done(), doings)?;
+        self.persisted(newest.done(), setup, doings)?;
         Ok(true)
     }
 
@@ -266,10 +266,15 @@ impl Member {
         written.map_err(|what| Violation::new("storage", what))
     }
 
-    fn persisted(&mut self, receipt: Receipt, doings: &mut Doings) -> Result<(), Violation> {
+    fn persisted(
+        &mut self,
+        receipt: Receipt,
+        setup: &Setup,
+        doings: &mut Doings,
+    ) -> Result<(), Violation> {
         let mut released = Vec::new();
         self.node.persisted(receipt, &mut released).map_err(no_bug)?;
-        released.into_iter().try_for_each(|message| self.leaves(message, doings))
+        released.into_iter().try_for_each(|message| self.leaves(message, setup, doings))
     }
 
     /// Power is lost once `kept` more operations have become durable, and comes back.
@@ -289,11 +294,7 @@ impl Member {
         self.life += 1;
         self.machine.clear();
         self.node = start(setup, &mut self.disk, &Bootstrap::Stored, self.life)?;
-        let (claimed, durable) = (self.claimed.term, self.disk.hard_state().term);
-        check(claimed <= durable, "claims are durable", || {
-            format!("a message of term {claimed} had left, and term {durable} was durable")
-        })?;
-        // What it does first, nobody would ask it for.
+        self.claims.restarts(self.disk.hard_state().term, setup.sees_disks)?;
         self.settle(setup, doings)?;
         Ok(true)
     }
@@ -317,7 +318,7 @@ impl Member {
         doings: &mut Doings,
     ) -> Result<(), Violation> {
         for message in ready.messages.drain(..) {
-            self.leaves(message, doings)?;
+            self.leaves(message, setup, doings)?;
         }
         for chunk in ready.chunks.drain(..) {
             self.disk.stage(&chunk);
@@ -351,7 +352,7 @@ impl Member {
         }
         let receipt = write.fork().done();
         self.queue.push_back(Op::AnsweredWrite(write));
-        self.persisted(receipt, doings)
+        self.persisted(receipt, setup, doings)
     }
 
     fn restore(&mut self, meta: &SnapshotMeta) -> Result<(), Violation> {
@@ -385,70 +386,16 @@ impl Member {
         self.node.applied(committed.last).map_err(no_bug)
     }
 
-    /// A message leaves. What it claims must be true on the disk by now.
-    fn leaves(&mut self, message: Message, doings: &mut Doings) -> Result<(), Violation> {
-        let (term, me) = (message.term, message.from.node);
-        let claims_term = !matches!(
-            message.body,
-            Body::Hello(_)
-                | Body::HelloReply(_)
-                | Body::RequestPreVote(_)
-                | Body::RequestPreVoteReply(_)
-                | Body::InstallSnapshotReply(_)
-                | Body::ReadIndex(_)
-                | Body::ReadIndexReply(_)
-        );
-        if claims_term {
-            let durable = self.disk.hard_state().term;
-            check(durable >= term, "claims are durable", || {
-                format!("{message:?} left, and term {durable} is durable")
-            })?;
-            check(term >= self.claimed.term, "terms never fall", || {
-                format!("{message:?} left after a message of term {}", self.claimed.term)
-            })?;
-            if term > self.claimed.term {
-                self.claimed = HardState { term, voted_for: None };
-            }
-        }
-        match &message.body {
-            Body::RequestVote(request) => {
-                self.votes(me, &message)?;
-                let last = self.disk.last();
-                check(last >= request.last_log, "claims are durable", || {
-                    format!("{message:?} left, and the durable log ends at {last}")
-                })?;
-            }
-            Body::RequestVoteReply(reply) if reply.vote_granted => {
-                self.votes(message.to, &message)?;
-            }
-            Body::AppendEntriesReply(reply) => {
-                if let AppendResult::Matched { match_index } = reply.result {
-                    let last = self.disk.last().index;
-                    check(match_index <= last, "claims are durable", || {
-                        format!("{message:?} left, and the durable log ends at {last}")
-                    })?;
-                    check(self.disk.has_snapshot_contents(), "claims are durable", || {
-                        format!("{message:?} left, and the snapshot has no durable contents")
-                    })?;
-                }
-            }
-            _ => {}
-        }
+    /// A message leaves.
+    fn leaves(
+        &mut self,
+        message: Message,
+        setup: &Setup,
+        doings: &mut Doings,
+    ) -> Result<(), Violation> {
+        self.claims.leaves(&message, &self.disk, setup.sees_disks)?;
         doings.sent.push(message);
         Ok(())
-    }
-
-    /// A vote leaves.
-    fn votes(&mut self, candidate: NodeId, message: &Message) -> Result<(), Violation> {
-        let before = *self.claimed.voted_for.get_or_insert(candidate);
-        check(before == candidate, "one vote a term", || {
-            format!("{message:?} left, after a vote for {before} in the same term")
-        })?;
-        let durable = self.disk.hard_state();
-        let is_true = durable == HardState { term: message.term, voted_for: Some(candidate) };
-        check(is_true, "claims are durable", || {
-            format!("{message:?} left, and {durable:?} is durable")
-        })
     }
 }
 
@@ -479,7 +426,7 @@ fn no_bug(error: Error) -> Violation {
 
 impl Fingerprint for Member {
     fn digest(&self, digest: &mut Digest<'_>) {
-        let Member { node, disk, machine, queue, life, claimed } = self;
+        let Member { node, disk, machine, queue, life, claims } = self;
         node.digest(digest);
         disk.digest(digest);
         for Applied { index, term, command } in machine {
@@ -488,7 +435,7 @@ impl Fingerprint for Member {
         digest.number(machine.len() as u64);
         digest.list(queue);
         digest.number(*life);
-        claimed.digest(digest);
+        claims.digest(digest);
     }
 }
 

@@ -23,7 +23,7 @@ pub enum Plant {
     LateVoteCounts,
     /// A pre-vote counts as a vote.
     PreVoteCounts,
-    /// A refused append counts as a match up to the end of the follower's log.
+    /// A refused append counts as one that was taken.
     RejectCounts,
     /// Every append with entries is acknowledged by somebody who has not seen it, so that a majority
     /// is one less than it should be.
@@ -74,8 +74,9 @@ impl Plant {
             }
             (Plant::RejectCounts, Body::AppendEntriesReply(reply)) if message.term == term => {
                 if let AppendResult::Conflict { .. } = reply.result {
-                    let match_index = reply.last_log_index.min(node.status().last_log.index);
+                    let match_index = node.status().last_log.index;
                     reply.result = AppendResult::Matched { match_index };
+                    reply.last_log_index = reply.last_log_index.max(match_index);
                 }
             }
             (Plant::LateRoundCounts, Body::AppendEntriesReply(reply)) if message.term == term => {

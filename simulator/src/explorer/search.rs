@@ -5,7 +5,7 @@ use std::hash::BuildHasherDefault;
 
 use super::setup::Setup;
 use super::state::State;
-use super::story::{BadLine, follow, tell};
+use super::story::{BadLine, start, tell};
 use super::world::{Action, Spread, Step, World};
 use super::{Violation, rules};
 
@@ -101,31 +101,18 @@ impl Search {
         Progress { member_states, messages, cut, ..self.progress }
     }
 
-    /// Boots the members and follows the prologue.
-    fn start(&mut self, story: &mut Vec<String>) -> Result<Result<State, Violation>, BadLine> {
-        let mut state = match self.world.boot() {
-            Ok(state) => state,
-            Err(violation) => return Ok(Err(violation)),
-        };
-        let lines = self.world.setup.prologue.iter().copied();
-        if let Some(violation) = follow(&mut self.world, &mut state, lines, story)? {
-            return Ok(Err(violation));
-        }
-        self.world.cut = 0;
-        Ok(Ok(state))
-    }
-
     fn run(
         &mut self,
         states_max: u64,
         report: &mut dyn FnMut(&Progress),
     ) -> Result<Ended, BadLine> {
         let mut path = Vec::new();
-        let root = match self.start(&mut path)? {
+        let root = match start(&mut self.world, &mut path)? {
             Ok(root) => root,
             Err(violation) => return Ok(Ended::Found { violation, path }),
         };
-        // What the prologue took is not counted.
+        // What the prologue took and lost is not counted.
+        self.world.cut = 0;
         self.world.setup.budget = self.world.setup.budget.more(root.spent);
         self.seen.insert(self.world.fingerprint(&root));
         root.encode(&mut self.next_level);
@@ -209,7 +196,6 @@ impl Search {
             number = before;
         }
         let mut state = root.clone();
-        story.push(format!("# the prologue ends; {} actions follow", actions.len()));
         for action in actions.into_iter().rev() {
             // The last one breaks a rule, which the caller knows.
             let _ = tell(&mut self.world, &mut state, action, story);

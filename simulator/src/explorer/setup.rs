@@ -1,5 +1,7 @@
 //! What is explored: how many members, which surroundings, and how much may happen.
 
+use std::str::FromStr;
+
 use raft_core::Config;
 
 use super::plant::Plant;
@@ -39,6 +41,9 @@ impl Budget {
         reads: 0,
     };
 
+    /// The most of one part: terms and indexes stay below 16.
+    const PART_MAX: u8 = 10;
+
     /// For paths that are given.
     pub(super) const UNLIMITED: Budget = Budget {
         timeouts: u8::MAX,
@@ -71,6 +76,39 @@ impl Budget {
         let Budget { timeouts, heartbeats, proposals, crashes, .. } = self;
         let Budget { drops, duplicates, snapshots, reads, .. } = self;
         [timeouts, heartbeats, proposals, crashes, drops, duplicates, snapshots, reads]
+    }
+}
+
+/// As `timeouts=2,crashes=1`; what is not named is 0.
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut budget = Budget::NOTHING;
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (name, count) = part.split_once('=').unwrap_or((part, ""));
+            let place = match name {
+                "timeouts" => &mut budget.timeouts,
+                "heartbeats" => &mut budget.heartbeats,
+                "proposals" => &mut budget.proposals,
+                "crashes" => &mut budget.crashes,
+                "drops" => &mut budget.drops,
+                "duplicates" => &mut budget.duplicates,
+                "snapshots" => &mut budget.snapshots,
+                "reads" => &mut budget.reads,
+                _ => {
+                    return Err(format!(
+                        "a budget has no part {name:?}; it has timeouts, heartbeats, proposals, \
+                         crashes, drops, duplicates, snapshots, reads"
+                    ));
+                }
+            };
+            let parsed = count.parse().ok().filter(|count| *count <= Budget::PART_MAX);
+            *place = parsed.ok_or_else(|| {
+                format!("{part:?} should be {name}=N with N at most {}", Budget::PART_MAX)
+            })?;
+        }
+        Ok(budget)
     }
 }
 
@@ -116,6 +154,9 @@ pub struct Setup {
     pub prologue: &'static [&'static str],
     /// How much may happen.
     pub budget: Budget,
+    /// Whether what members claim is compared with their disks. If not, a false claim is seen by its
+    /// consequences alone.
+    pub sees_disks: bool,
     /// A bug to be found.
     pub plant: Option<Plant>,
 }
@@ -141,6 +182,7 @@ impl Setup {
             symmetry: true,
             prologue: &[],
             budget: Budget::NOTHING,
+            sees_disks: true,
             plant: None,
         }
     }

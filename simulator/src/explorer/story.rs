@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use raft_core::block::Views;
 use raft_core::explore::Lapse;
 use raft_core::message::{AppendEntriesReply, AppendResult, Body, Message};
+use raft_core::types::NodeId;
 
 use super::setup::{Budget, Setup};
 use super::state::State;
@@ -39,16 +40,17 @@ pub struct Replayed {
     pub violation: Option<Violation>,
 }
 
-/// Follows a path from the start of all members. A line is an action, as a found path names them, or
-/// `settle`: disks complete and messages are delivered, in their order, until nothing is left. What
-/// follows a `#` is a comment. The budget does not matter here.
+/// Follows a path from the end of the setup's prologue. A line is an action, as a found path names
+/// them, or `settle`: disks complete and messages are delivered, in their order, until nothing is
+/// left; or `settle 1 2`, where that goes for these members alone, and what others send or are sent is
+/// lost. What follows a `#` is a comment. The budget does not matter here.
 ///
 /// # Errors
-/// If a line names nothing that can happen then.
+/// If a line names nothing that can happen then, or something of which nothing comes.
 pub fn replay(setup: &Setup, path: &str) -> Result<Replayed, BadLine> {
     let mut world = World::new(setup);
     let mut replayed = Replayed { story: Vec::new(), violation: None };
-    match world.boot() {
+    match start(&mut world, &mut replayed.story)? {
         Ok(mut state) => {
             let lines = path.lines();
             replayed.violation = follow(&mut world, &mut state, lines, &mut replayed.story)?;
@@ -59,6 +61,29 @@ pub fn replay(setup: &Setup, path: &str) -> Result<Replayed, BadLine> {
         replayed.story.push(format!("# broken: {violation}"));
     }
     Ok(replayed)
+}
+
+/// Boots the members and follows the prologue, which a planted bug does not disturb. The story tells
+/// it in comments, because whoever follows the path begins behind it.
+pub(super) fn start(
+    world: &mut World,
+    story: &mut Vec<String>,
+) -> Result<Result<State, Violation>, BadLine> {
+    let plant = world.setup.plant.take();
+    let prologue = world.setup.prologue;
+    let mut told = Vec::new();
+    let started = match world.boot() {
+        Ok(mut state) => {
+            let broken = follow(world, &mut state, prologue.iter().copied(), &mut told)?;
+            broken.map_or(Ok(state), Err)
+        }
+        Err(violation) => Err(violation),
+    };
+    world.setup.plant = plant;
+    world.forget_effects();
+    story.extend(told.iter().filter(|line| !line.starts_with('#')).map(|line| format!("# {line}")));
+    story.push("# so far the prologue".into());
+    Ok(started)
 }
 
 /// Follows lines up to the first violation.
@@ -73,27 +98,37 @@ pub(super) fn follow<'a>(
     for (number, line) in lines.enumerate() {
         let text = line.split('#').next().unwrap_or_default();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let taken = match text.as_str() {
-            "" => continue,
-            "settle" => {
-                story.push(text);
-                settle(world, state, story)
-            }
-            _ => match find(world, state, &text) {
-                Some(action) => tell(world, state, action, story),
-                None => {
-                    let why = suggest(world, state, &text);
-                    return Err(BadLine { line: number + 1, text, why });
-                }
-            },
-        };
-        violation = taken.err();
+        if text.is_empty() {
+            continue;
+        }
+        let taken = take_line(world, state, &text, story);
+        violation = taken.map_err(|why| BadLine { line: number + 1, text, why })?.err();
         if violation.is_some() {
             break;
         }
     }
     world.setup.budget = budget;
     Ok(violation)
+}
+
+/// Does what a line says, or answers why it can't be done.
+fn take_line(
+    world: &mut World,
+    state: &mut State,
+    text: &str,
+    story: &mut Vec<String>,
+) -> Result<Result<(), Violation>, String> {
+    if text.split(' ').next() == Some("settle") {
+        let among = among(text, world.setup.members)?;
+        story.push(text.into());
+        return Ok(settle(world, state, &among, story));
+    }
+    let action = find(world, state, text).ok_or_else(|| suggest(world, state, text))?;
+    match tell(world, state, action, story) {
+        Ok(true) => Ok(Ok(())),
+        Ok(false) => Err("nothing comes of it here".into()),
+        Err(violation) => Ok(Err(violation)),
+    }
 }
 
 fn find(world: &World, state: &State, text: &str) -> Option<Action> {
@@ -122,17 +157,17 @@ fn suggest(world: &World, state: &State, text: &str) -> String {
     format!("nothing here is called so; possible: {}", alike.join("; "))
 }
 
-/// Does an action and adds it to the story with what came of it.
+/// Does an action and adds it to the story with what came of it; answers whether anything did.
 pub(super) fn tell(
     world: &mut World,
     state: &mut State,
     action: Action,
     story: &mut Vec<String>,
-) -> Result<(), Violation> {
+) -> Result<bool, Violation> {
     story.push(name(world, action));
     let mut next = State::default();
     match world.step(state, action, &mut next) {
-        Step::Nothing => story.push("# nothing comes of it".into()),
+        Step::Nothing => return Ok(false),
         Step::Broken(violation) => return Err(violation),
         Step::To(slot) => {
             let (before, after) = (state.members[slot], next.members[slot]);
@@ -155,31 +190,58 @@ pub(super) fn tell(
             *state = next;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
-fn settle(world: &mut World, state: &mut State, story: &mut Vec<String>) -> Result<(), Violation> {
+/// The members that a line names; all if it names none.
+fn among(text: &str, members: usize) -> Result<Vec<NodeId>, String> {
+    let named = text.split(' ').skip(1).map(|word| {
+        let node = word.parse().ok().filter(|node| (1..=members as NodeId).contains(node));
+        node.ok_or_else(|| format!("{word:?} is none of the {members} members"))
+    });
+    let named = named.collect::<Result<Vec<NodeId>, String>>()?;
+    Ok(if named.is_empty() { (1..=members as NodeId).collect() } else { named })
+}
+
+/// What is sent to others, or by them, is lost.
+fn settle(
+    world: &mut World,
+    state: &mut State,
+    among: &[NodeId],
+    story: &mut Vec<String>,
+) -> Result<(), Violation> {
     let mut actions = Vec::new();
     'again: loop {
         world.actions(state, &mut actions);
         for action in &actions {
-            let helps =
-                matches!(action, Action::Complete(_) | Action::Turn(_) | Action::Deliver(_));
+            let helps = match action {
+                Action::Complete(slot) | Action::Turn(slot) => {
+                    among.contains(&(NodeId::from(*slot) + 1))
+                }
+                Action::Deliver(message) => {
+                    let message = world.message(*message);
+                    among.contains(&message.to) && among.contains(&message.from.node)
+                }
+                _ => false,
+            };
+            if !helps {
+                continue;
+            }
             let mut next = State::default();
             match world.step(state, *action, &mut next) {
-                Step::To(slot) if helps => {
+                Step::To(slot) => {
                     rules::judge(world, &next, slot)?;
                     *state = next;
                     continue 'again;
                 }
-                Step::Broken(violation) if helps => {
+                Step::Broken(violation) => {
                     story.push(name(world, *action));
                     return Err(violation);
                 }
-                _ => {}
+                Step::Nothing => {}
             }
         }
-        // What is left does nothing.
+        // What is left does nothing, or is for others.
         state.messages.clear();
         return Ok(());
     }
@@ -206,7 +268,7 @@ pub(super) fn name(world: &World, action: Action) -> String {
 }
 
 /// A message with everything that tells it from others.
-fn describe(message: &Message) -> String {
+pub(super) fn describe(message: &Message) -> String {
     let Message { from, to, term, body } = message;
     let mut line = format!("n{}@{term} -> n{to} ", from.node);
     let out = &mut line;

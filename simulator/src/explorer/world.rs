@@ -130,6 +130,13 @@ pub(super) struct World {
     effects: Map<u64, Option<Effect>>,
     /// How many messages were lost because there was no room.
     pub(super) cut: u64,
+    /// Whether messages that can do nothing any more are taken away.
+    pub(super) buries: bool,
+    /// Compares every so many states that are taken as one; 0 for none.
+    #[cfg(test)]
+    pub(super) doubts_each: usize,
+    #[cfg(test)]
+    pub(super) doubted: usize,
 }
 
 impl World {
@@ -137,13 +144,19 @@ impl World {
         assert!(setup.members <= Setup::MEMBERS_MAX, "{} members are too many", setup.members);
         World {
             setup: setup.clone(),
-            names: names(setup),
+            names: orders(setup.members).into_iter().map(Names::new).collect(),
             members: Vec::new(),
             messages: Vec::new(),
             members_by_fingerprint: Map::default(),
             messages_by_fingerprint: Map::default(),
             effects: Map::default(),
             cut: 0,
+            // A planted bug may see something in them.
+            buries: setup.plant.is_none(),
+            #[cfg(test)]
+            doubts_each: 0,
+            #[cfg(test)]
+            doubted: 0,
         }
     }
 
@@ -161,6 +174,17 @@ impl World {
         &self.members[member as usize].facts
     }
 
+    #[cfg(test)]
+    pub(super) fn member(&self, member: MemberId) -> &Member {
+        &self.members[member as usize].member
+    }
+
+    /// All messages that anybody has sent in any state.
+    #[cfg(test)]
+    pub(super) fn all_messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().map(|interned| &interned.message)
+    }
+
     pub(super) fn message(&self, message: MessageId) -> &Message {
         &self.messages[message as usize].message
     }
@@ -170,10 +194,17 @@ impl World {
         (self.members.len(), self.messages.len())
     }
 
+    /// The setup has changed: what members do is to be asked anew.
+    pub(super) fn forget_effects(&mut self) {
+        self.effects.clear();
+    }
+
     fn intern(&mut self, member: Member) -> MemberId {
         let name = member.fingerprint(&self.names[0]);
-        if let Some(id) = self.members_by_fingerprint.get(&name) {
-            return *id;
+        if let Some(id) = self.members_by_fingerprint.get(&name).copied() {
+            #[cfg(test)]
+            self.doubt(id, &member);
+            return id;
         }
         let id = self.members.len() as MemberId;
         let fingerprints = self.names.iter().map(|names| member.fingerprint(names)).collect();
@@ -198,7 +229,8 @@ impl World {
     /// The name of a state, which it shares with those that differ from it by the members' names alone:
     /// the core treats them all alike.
     pub(super) fn fingerprint(&self, state: &State) -> u128 {
-        let each = self.names.iter().enumerate().map(|(order, names)| {
+        let orders = if self.setup.symmetry { self.names.len() } else { 1 };
+        let each = self.names[..orders].iter().enumerate().map(|(order, names)| {
             let members = state.members[..self.setup.members].iter();
             let members = members.map(|id| self.members[*id as usize].fingerprints[order]);
             let messages = state.messages.iter();
@@ -279,6 +311,7 @@ impl World {
         if let Some(violation) = &effect.violation {
             return Step::Broken((**violation).clone());
         }
+        // A message that changes nothing now can as well come later, or never.
         if effect.member == before && effect.sent.is_empty() && effect.ends.is_none() {
             return Step::Nothing;
         }
@@ -364,18 +397,17 @@ impl World {
         Some(Effect { member, sent, ends: is_heard.then(|| Box::new(ends)), violation })
     }
 
-    /// Takes away messages that can do nothing any more, whatever happens. A planted bug may see that
-    /// otherwise.
+    /// Takes away messages that can do nothing any more, whatever happens.
     fn bury(&self, state: &mut State) {
-        if self.setup.plant.is_some() {
-            return;
+        if self.buries {
+            let members = state.members;
+            state.messages.retain(|message| !self.is_dead(*message, &members));
         }
-        let members = state.members;
-        state.messages.retain(|message| {
-            let message = self.message(*message);
-            let member = &self.members[members[message.to as usize - 1] as usize];
-            !is_dead(message, member)
-        });
+    }
+
+    pub(super) fn is_dead(&self, message: MessageId, members: &[MemberId]) -> bool {
+        let message = self.message(message);
+        is_dead(message, &self.members[members[message.to as usize - 1] as usize])
     }
 }
 
@@ -422,12 +454,6 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Violation {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
     Violation::new("no member stops at an assertion", text.unwrap_or_default())
-}
-
-/// The names to look at a state under, the members' own first.
-fn names(setup: &Setup) -> Vec<Names> {
-    let orders = orders(setup.members).into_iter();
-    orders.take(if setup.symmetry { usize::MAX } else { 1 }).map(Names::new).collect()
 }
 
 /// All orders of the members, their own first.
