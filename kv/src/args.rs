@@ -38,8 +38,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run one member, until the process is ended. It may be killed at any moment: start it again with
-    /// the same arguments.
+    /// Run one member, until the process is ended, by Ctrl-C or SIGTERM. It may be killed at any moment
+    /// as well: start it again with the same arguments.
     #[command(after_help = "\
 Example:
   kv serve --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --data data/1

@@ -5,10 +5,14 @@ mod status;
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use kv::{Client, Error, Server};
 use raft_host::HostError;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use args::{Arguments, Change, Command, Delete, Get, Serve, Target};
 
@@ -59,6 +63,7 @@ fn run(serve: &Serve) -> Result<(), Failure> {
         let text = format!("--id {id} is not among the members of --cluster: {known}");
         return Err(Failure { text, status: 2 });
     };
+    let stop = stop_flag()?;
     let server = Server::new(cluster, *id).insecure(*insecure).log_bytes_max(*log_bytes_max);
     let host = server.start(data).map_err(|error| match error {
         HostError::NotLoopback { .. } => Failure::not_done(format!("{error}: --insecure")),
@@ -71,9 +76,23 @@ fn run(serve: &Serve) -> Result<(), Failure> {
         member.clients(),
         data.display()
     );
-    status::report_changes(&host);
-    drop(host);
-    Err(Failure::not_done("the member has stopped; start it again"))
+    status::report_changes(&host, &stop);
+    // Also where it has stopped by itself: then this says why.
+    host.shutdown().map_err(Failure::not_done)?;
+    eprintln!("kv: member {id} has stopped");
+    Ok(())
+}
+
+/// Is set when somebody wants the process to end. Whoever can't wait asks again, and it is killed.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // This one comes first, so that it does not see what the same signal has set.
+        flag::register_conditional_default(signal, stop.clone())
+            .and_then(|_| flag::register(signal, stop.clone()))
+            .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
+    }
+    Ok(stop)
 }
 
 fn client(target: &Target) -> Client {

@@ -1,5 +1,6 @@
 //! Where members stand: as a table, as JSON, as lines of a server's log.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -109,10 +110,12 @@ fn note(group: &Value) -> String {
     standing.or(note).unwrap_or_default().to_owned()
 }
 
-/// Prints a line whenever a member's part in its group changes. Returns when the host has stopped.
-pub(crate) fn report_changes(host: &Host) {
+/// Prints a line whenever a member's part in its group changes. Returns when it is to stop, or the
+/// host has stopped.
+pub(crate) fn report_changes(host: &Host, stop: &AtomicBool) {
     let mut reported = None;
-    while let Some(status) = host.status() {
+    while !stop.load(Ordering::Relaxed) {
+        let Some(status) = host.status() else { return };
         let Some(group) = status.groups.into_iter().next() else { return };
         let now = (group.role, group.leader, group.standing, group.fenced, group.bug);
         if reported.as_ref() != Some(&now) {
@@ -120,7 +123,7 @@ pub(crate) fn report_changes(host: &Host) {
             let leader = leader.map_or("none known".to_owned(), |leader| leader.to_string());
             eprintln!("kv: term {}, {role}, leader {leader}, {standing}", group.term);
             for trouble in [fenced, bug].into_iter().flatten() {
-                eprintln!("kv: stopped: {trouble}; start the member again");
+                eprintln!("kv: fenced: {trouble}; once that is mended, start the member again");
             }
             reported = Some(now);
         }

@@ -1,10 +1,13 @@
 //! Processes of the program `kv`, for tests.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kv::Cluster;
 
@@ -28,13 +31,50 @@ impl Members {
     }
 
     pub(crate) fn start(&mut self, id: u64) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        self.start_by(id, Command::new(env!("CARGO_BIN_EXE_kv")));
+    }
+
+    /// Starts a member by a command that gets the program's arguments.
+    pub(crate) fn start_by(&mut self, id: u64, mut command: Command) {
         command.args(["serve", "--id", &id.to_string(), "--cluster", &self.cluster.to_string()]);
         // A small limit, so that members restart from snapshots as well, and are sent some.
         command.args(["--log-bytes-max", "100000", "--data"]);
         command.arg(self.directory.join(id.to_string()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        fs::create_dir_all(&self.directory).unwrap();
+        let log = File::options().create(true).append(true).open(self.log(id)).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.running.insert(id, command.spawn().unwrap());
+    }
+
+    fn log(&self, id: u64) -> PathBuf {
+        self.directory.join(format!("{id}.log"))
+    }
+
+    /// What a member has said in all its lives.
+    pub(crate) fn said(&self, id: u64) -> String {
+        fs::read_to_string(self.log(id)).unwrap()
+    }
+
+    /// Sends a signal, as an operator does.
+    pub(crate) fn signal(&self, id: u64, signal: &str) {
+        let process = self.running[&id].id();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {process}")]).status();
+        assert!(sent.unwrap().success(), "no signal to member {id}");
+    }
+
+    /// Waits until a member has ended by itself.
+    pub(crate) fn wait(&mut self, id: u64) -> ExitStatus {
+        let mut child = self.running.remove(&id).unwrap();
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(10) {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("member {id} has not ended: {}", self.said(id));
     }
 
     pub(crate) fn kill(&mut self, id: u64) {
