@@ -66,7 +66,10 @@ fn run(serve: &Serve) -> Result<(), Failure> {
     let stop = stop_flag()?;
     let server = Server::new(cluster, *id).insecure(*insecure).log_bytes_max(*log_bytes_max);
     let host = server.start(data).map_err(|error| match error {
-        HostError::NotLoopback { .. } => Failure::not_done(format!("{error}: --insecure")),
+        HostError::NotLoopback { address } => Failure::not_done(format!(
+            "{address} is not a loopback address: there is no encryption and no proof of identity \
+             yet, so whoever reaches it can read and write everything. Allow that with --insecure"
+        )),
         _ => Failure::not_done(error),
     })?;
     eprintln!(

@@ -6,6 +6,7 @@ mod common;
 
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,7 @@ fn a_second_process_on_a_directory_or_a_port_is_refused() {
     let other = members.directory.join("other").to_string_lossy().into_owned();
     let (_, said) = run(3, &["serve", "--id", "1", "--cluster", &cluster, "--data", &other]);
     assert!(said.contains("port in use"), "{said}");
+    assert!(!Path::new(&other).exists(), "a member that was refused has left something behind");
 }
 
 /// What member 1 says of itself; empty while it does not listen.
@@ -141,6 +143,7 @@ fn an_address_that_others_can_reach_needs_a_word() {
     let (_, said) = run(3, &["serve", "--id", "1", "--cluster", cluster, "--data", &data]);
     assert!(said.contains("0.0.0.0:7001 is not a loopback address"), "{said}");
     assert!(said.contains("--insecure"), "{said}");
+    assert!(!Path::new(&*data).exists(), "a member that was refused has left something behind");
 }
 
 #[test]

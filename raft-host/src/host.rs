@@ -54,16 +54,17 @@ impl Host {
         groups: impl IntoIterator<Item = Group>,
     ) -> Result<Self, HostError> {
         let groups: Vec<Group> = groups.into_iter().collect();
-        check(&config, &groups)?;
+        let addresses = check(&config, &groups)?;
         let Some(path) = config.data_dir.clone() else {
             let stores = opening::Stores::in_memory(&config, &groups)?;
-            return Host::run(config, groups, stores);
+            return Host::run(config, groups, &addresses, stores);
         };
         let disk = FileDisk::open(&path).map_err(|error| HostError::Store {
             path,
             what: format!("can't open the directory: {error}"),
         })?;
-        Host::start_on(disk, config, groups)
+        let stores = opening::Stores::on_disk(disk, &config, &groups)?;
+        Host::run(config, groups, &addresses, stores)
     }
 
     /// [`start`](Self::start) on a disk of the caller's, instead of a directory.
@@ -76,19 +77,20 @@ impl Host {
         groups: impl IntoIterator<Item = Group>,
     ) -> Result<Self, HostError> {
         let groups: Vec<Group> = groups.into_iter().collect();
-        check(&config, &groups)?;
+        let addresses = check(&config, &groups)?;
         let stores = opening::Stores::on_disk(disk, &config, &groups)?;
-        Host::run(config, groups, stores)
+        Host::run(config, groups, &addresses, stores)
     }
 
     fn run(
         config: HostConfig,
         groups: Vec<Group>,
+        addresses: &Resolved,
         stores: opening::Stores,
     ) -> Result<Self, HostError> {
         let names = groups.iter().map(|group| group.id).collect();
-        let addresses = Resolved::of(&config)?;
-        let reactor = open_reactor(&config, &addresses, stores.member)?;
+        let reactor = Reactor::new(reactor_config(&config, addresses, stores.member));
+        let reactor = reactor.map_err(reactor_error)?;
         let (peer_address, client_address) = listening(&reactor)?;
         let waker = reactor.waker();
         let wake = Arc::new(move || {
@@ -189,7 +191,9 @@ impl Drop for Host {
     }
 }
 
-fn check(config: &HostConfig, groups: &[Group]) -> Result<(), HostError> {
+/// All that can be known before there is a store, so that a host that does not start leaves none
+/// behind.
+fn check(config: &HostConfig, groups: &[Group]) -> Result<Resolved, HostError> {
     let fail = |what: String| Err(HostError::Config(what));
     let names: BTreeSet<GroupId> = groups.iter().map(|group| group.id).collect();
     if config.node == 0 {
@@ -204,7 +208,12 @@ fn check(config: &HostConfig, groups: &[Group]) -> Result<(), HostError> {
     if config.tick.is_zero() {
         return fail("a tick must take some time".to_owned());
     }
-    groups.iter().try_for_each(check_lengths)
+    groups.iter().try_for_each(check_lengths)?;
+    let addresses = Resolved::of(config)?;
+    // Which incarnation it is does not matter to addresses.
+    let member = Member { node: config.node, incarnation: 0 };
+    reactor_config(config, &addresses, member).check().map_err(reactor_error)?;
+    Ok(addresses)
 }
 
 /// A message that no frame takes would be dropped whenever it is sent, and its group stand still.
@@ -257,23 +266,23 @@ fn resolve(node: NodeId, address: &str) -> Result<SocketAddr, HostError> {
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
-fn open_reactor(
-    config: &HostConfig,
-    addresses: &Resolved,
-    member: Member,
-) -> Result<Reactor, HostError> {
+fn reactor_config(config: &HostConfig, addresses: &Resolved, member: Member) -> ReactorConfig {
     let mut reactor = ReactorConfig::new(config.cluster, member, addresses.listen);
     reactor.listen_clients = addresses.listen_clients;
     reactor.peers = addresses.peers.clone();
     reactor.insecure = config.insecure;
-    Reactor::new(reactor).map_err(|error| match error {
+    reactor
+}
+
+fn reactor_error(error: ReactorError) -> HostError {
+    match error {
         ReactorError::Listen { address, source } if source.kind() == ErrorKind::AddrInUse => {
             HostError::PortInUse { address }
         }
         ReactorError::Listen { address, source } => HostError::Listen { address, source },
         ReactorError::NotLoopback(address) => HostError::NotLoopback { address },
         other => HostError::Config(other.to_string()),
-    })
+    }
 }
 
 fn listening(reactor: &Reactor) -> Result<(SocketAddr, Option<SocketAddr>), HostError> {

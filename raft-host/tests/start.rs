@@ -5,8 +5,9 @@
 mod common;
 
 use std::net::TcpListener;
+use std::time::Duration;
 
-use common::{Addresses, CLUSTER, Journal, PATIENCE};
+use common::{Addresses, CLUSTER, Journal, PATIENCE, TempDir};
 use raft_core::Config;
 use raft_host::core::GroupSettings;
 use raft_host::{Group, Host, HostConfig, HostError, ProposeError, QueryError};
@@ -48,6 +49,28 @@ fn an_address_that_is_none_is_named_with_its_node() {
         let HostError::BadAddress { node: 2, address, .. } = &error else { panic!("{error}") };
         assert_eq!(address, bad);
     }
+}
+
+#[test]
+fn a_host_that_does_not_start_leaves_no_store_behind() {
+    let dir = TempDir::new("refused");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let config = || HostConfig::new(CLUSTER, 1, dir.path()).member(1, "127.0.0.1:0", None);
+    for refused in [
+        config().listen("0.0.0.0:0"),
+        config().listen_clients("0.0.0.0:0"),
+        config().listen(&taken),
+        config().listen_clients(&taken),
+        config().member(2, "192.0.2.1:80", None),
+        config().member(2, "no.such.host.invalid:80", None),
+        config().tick_interval(Duration::ZERO),
+    ] {
+        let error = start(refused).unwrap_err();
+        assert!(!dir.path().exists(), "{error}");
+    }
+    start(config()).unwrap().shutdown().unwrap();
+    assert!(dir.path().exists());
 }
 
 #[test]

@@ -116,6 +116,9 @@ impl FileDisk {
     /// The operating system's.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
+        if path.exists() && !path.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         if !path.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
             // The new directory's name is an entry of its parent.
@@ -257,6 +260,14 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join("a"))), (0o700, 0o600));
         fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let path = directory("file");
+        fs::write(&path, "a file").unwrap();
+        assert_eq!(FileDisk::open(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        fs::remove_file(path).unwrap();
     }
 
     #[test]

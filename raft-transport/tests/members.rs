@@ -347,17 +347,32 @@ fn a_member_that_dials_us_is_dialled_back_without_the_long_wait() {
 fn a_port_in_use_an_open_network_and_impossible_peers_are_clear_errors() {
     let taken = TcpListener::bind(any_port()).unwrap().local_addr().unwrap();
     let holder = Reactor::new(ReactorConfig::new(CLUSTER, member(1), taken)).unwrap();
-    let error = Reactor::new(ReactorConfig::new(CLUSTER, member(2), taken)).unwrap_err();
-    let text = error.to_string();
-    assert!(matches!(error, ReactorError::Listen { address, .. } if address == taken), "{text}");
-    assert!(text.contains(&taken.to_string()) && text.contains("in use"), "{text}");
+    let config = ReactorConfig::new(CLUSTER, member(2), taken);
+    let mut clients_config = ReactorConfig::new(CLUSTER, member(2), any_port());
+    clients_config.listen_clients = Some(taken);
+    for config in [&config, &clients_config] {
+        for error in [config.check().unwrap_err(), Reactor::new(config.clone()).unwrap_err()] {
+            let text = error.to_string();
+            assert!(matches!(error, ReactorError::Listen { address, .. } if address == taken));
+            assert!(text.contains(&taken.to_string()) && text.contains("in use"), "{text}");
+        }
+    }
     drop(holder);
+    config.check().unwrap();
 
     let open = "0.0.0.0:0".parse().unwrap();
     let mut config = ReactorConfig::new(CLUSTER, member(1), open);
-    let error = Reactor::new(config.clone()).unwrap_err();
-    assert!(matches!(error, ReactorError::NotLoopback(address) if address == open));
+    for error in [config.check().unwrap_err(), Reactor::new(config.clone()).unwrap_err()] {
+        assert!(matches!(error, ReactorError::NotLoopback(address) if address == open));
+    }
     config.insecure = true;
+    for node in [0, 1] {
+        config.peers = [(node, any_port())].into();
+        for error in [config.check().unwrap_err(), Reactor::new(config.clone()).unwrap_err()] {
+            assert!(matches!(error, ReactorError::BadPeer(n) if n == node));
+        }
+    }
+    config.peers.clear();
     let mut reactor = Reactor::new(config).unwrap();
     for node in [0, 1] {
         let error = reactor.set_peer(node, any_port()).unwrap_err();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
+use mio::net::TcpListener;
 use raft_core::types::{ClusterId, Member, NodeId};
 
 use crate::tcp::Limits;
@@ -70,6 +71,32 @@ impl ReactorConfig {
             redial_ms_min: 20,
             redial_ms_max: 1000,
             seed: member.node ^ member.incarnation,
+        }
+    }
+
+    /// Whether [`Reactor::new`](super::Reactor::new) would take this now: whether all addresses are
+    /// permitted and can be listened on. For those who want to know before they create anything;
+    /// somebody else may still take a port in between.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`](super::Reactor::new).
+    pub fn check(&self) -> Result<(), ReactorError> {
+        for (node, address) in &self.peers {
+            self.check_peer(*node, *address)?;
+        }
+        for address in [Some(self.listen), self.listen_clients].into_iter().flatten() {
+            self.permit(address)?;
+            let listener = TcpListener::bind(address);
+            drop(listener.map_err(|source| ReactorError::Listen { address, source })?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_peer(&self, node: NodeId, address: SocketAddr) -> Result<(), ReactorError> {
+        self.permit(address)?;
+        match node == 0 || node == self.member.node {
+            true => Err(ReactorError::BadPeer(node)),
+            false => Ok(()),
         }
     }
 

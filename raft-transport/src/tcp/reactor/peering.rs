@@ -20,10 +20,7 @@ impl Reactor {
     /// # Errors
     /// If the address is not loopback without permission, or the node is 0 or ourselves.
     pub fn set_peer(&mut self, node: NodeId, address: SocketAddr) -> Result<(), ReactorError> {
-        self.config.permit(address)?;
-        if node == 0 || node == self.local.member.node {
-            return Err(ReactorError::BadPeer(node));
-        }
+        self.config.check_peer(node, address)?;
         if self.peers.get(&node).is_some_and(|peer| peer.address == address) {
             return Ok(());
         }
