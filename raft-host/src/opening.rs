@@ -6,7 +6,7 @@ use std::sync::Arc;
 use raft_core::node::Bootstrap;
 use raft_core::storage::Recovered;
 use raft_core::types::{Identity, Incarnation, Member, NodeId};
-use raft_storage::{Disk, MemoryStorage, Wal, WalError};
+use raft_storage::{Disk, MemoryStorage, Owner, Wal, WalError};
 
 use crate::config::{Group, HostConfig};
 use crate::core::HostCore;
@@ -54,9 +54,11 @@ impl Stores {
         groups: &[Group],
     ) -> Result<Self, HostError> {
         let failed = |error| wal_error(config, error);
-        let mut wal = Wal::open(disk, config.wal.clone()).map_err(failed)?;
+        let mut options = config.wal.clone();
+        options.owner = Some(Owner { cluster: config.cluster, node: config.node });
+        let mut wal = Wal::open(disk, options).map_err(failed)?;
         let incarnation = match wal.identities().next() {
-            Some(found) => owned(config, found)?,
+            Some(found) => found.member.incarnation,
             None => draw_incarnation(config)?,
         };
         let member = Member { node: config.node, incarnation };
@@ -133,24 +135,13 @@ fn draw() -> Result<u64, HostError> {
     })
 }
 
-/// The incarnation of a store that is there, if it is this member's.
-fn owned(config: &HostConfig, found: Identity) -> Result<Incarnation, HostError> {
-    let Identity { cluster, member: Member { node, incarnation }, .. } = found;
-    if (cluster, node) == (config.cluster, config.node) {
-        return Ok(incarnation);
-    }
-    let what = format!(
-        "the store belongs to node {node} of cluster {cluster:x}, not to node {} of cluster {:x}",
-        config.node, config.cluster
-    );
-    Err(HostError::ForeignStore { path: config.store_path(), what })
-}
-
 fn wal_error(config: &HostConfig, error: WalError) -> HostError {
     let path = config.store_path();
     match error {
         WalError::Locked { .. } => HostError::Locked { path },
-        WalError::WrongIdentity { .. } => HostError::ForeignStore { path, what: error.to_string() },
+        WalError::WrongOwner { .. } | WalError::WrongIdentity { .. } => {
+            HostError::ForeignStore { path, what: error.to_string() }
+        }
         other => HostError::Store { path, what: other.to_string() },
     }
 }

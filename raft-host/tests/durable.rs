@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,6 +199,11 @@ fn a_directory_in_use_is_refused() {
 fn a_directory_of_somebody_else_is_refused() {
     let dir = TempDir::new("foreign");
     start(alone(&dir)).unwrap().shutdown().unwrap();
+    let files = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (std::fs::read(&path).unwrap(), path)).collect::<BTreeSet<_>>()
+    };
+    let before = files();
     let other_member = HostConfig::new(CLUSTER, 2, dir.path())
         .member(1, "127.0.0.1:1", None)
         .member(2, "127.0.0.1:0", None);
@@ -206,6 +212,7 @@ fn a_directory_of_somebody_else_is_refused() {
         let error = start(config).unwrap_err();
         assert!(matches!(error, HostError::ForeignStore { .. }), "{error}");
         assert!(error.to_string().contains("node 1 of cluster 7"), "{error}");
+        assert!(before == files(), "a store was changed that belongs to somebody else");
     }
 }
 

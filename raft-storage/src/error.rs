@@ -5,6 +5,8 @@ use std::io;
 use raft_core::storage::OpenError;
 use raft_core::types::{GroupId, Identity};
 
+use crate::wal::Owner;
+
 /// Why a log can't be opened or used. Every variant names the fact, for an operator to act on;
 /// nothing has been changed on the disk.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,18 @@ pub enum WalError {
         /// Ours.
         supported: u32,
     },
-    /// The store belongs to somebody else.
+    /// The log belongs to somebody else.
+    #[error(
+        "the store belongs to node {} of cluster {:x}, not to node {} of cluster {:x}",
+        found.member.node, found.cluster, expected.node, expected.cluster
+    )]
+    WrongOwner {
+        /// Who wants to open it.
+        expected: Owner,
+        /// Whose it is.
+        found: Identity,
+    },
+    /// The store of a group belongs to somebody else.
     #[error(
         "the store of group {} belongs to node {} of cluster {:x}, not to node {} of cluster {:x}",
         found.group, found.member, found.cluster, expected.member, expected.cluster

@@ -33,4 +33,4 @@ pub use error::WalError;
 pub use memory::MemoryStorage;
 pub use single::WalStorage;
 pub use snapshot::SnapshotReader;
-pub use wal::{Wal, WalOptions};
+pub use wal::{Owner, Wal, WalOptions};

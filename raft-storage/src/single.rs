@@ -10,7 +10,7 @@ use raft_core::types::{EntryId, GroupId, Identity, LogIndex};
 
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::wal::{Wal, WalOptions};
+use crate::wal::{Owner, Wal, WalOptions};
 
 /// A [`Storage`] over a [`Wal`] of its own. [`poll`](Storage::poll) writes and flushes, so it takes as
 /// long as the disk does, which a host with a thread for its log avoids.
@@ -33,9 +33,10 @@ impl<D: Disk> WalStorage<D> {
     /// As [`Wal::open`] and [`Wal::open_group`].
     pub fn open(
         disk: D,
-        options: WalOptions,
+        mut options: WalOptions,
         identity: Identity,
     ) -> Result<(Self, Recovered), WalError> {
+        options.owner = Some(Owner { cluster: identity.cluster, node: identity.member.node });
         let mut wal = Wal::open(disk, options)?;
         let recovered = wal.open_group(identity)?;
         Ok((WalStorage { wal, group: identity.group, completed: Vec::new() }, recovered))

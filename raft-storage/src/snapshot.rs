@@ -99,7 +99,7 @@ struct Staged<F> {
 }
 
 impl<D: Disk> SnapshotStore<D> {
-    /// Keeps the snapshots that the log names, and removes all others.
+    /// The snapshots that the log names.
     pub(crate) fn open(
         disk: Arc<D>,
         latest: impl Iterator<Item = (GroupId, Arc<SnapshotMeta>)>,
@@ -109,15 +109,20 @@ impl<D: Disk> SnapshotStore<D> {
             check_file(&*disk, group, &meta)?;
             sealed.insert((group, meta.last), meta.size);
         }
-        let names = disk.list().map_err(WalError::io("list", "the directory"))?;
-        let is_ours = |name: &&String| {
-            let named = parse_name(name);
-            name.starts_with("staged-") || named.is_some_and(|id| !sealed.contains_key(&id))
-        };
-        for name in names.iter().filter(is_ours) {
-            disk.remove(name).map_err(WalError::io("remove", name))?;
-        }
         Ok(SnapshotStore { disk, staged: BTreeMap::new(), sealed })
+    }
+
+    /// Removes all others, from before the log was opened.
+    pub(crate) fn remove_unused(&self) -> Result<(), WalError> {
+        let names = self.disk.list().map_err(WalError::io("list", "the directory"))?;
+        let is_unused = |name: &&String| {
+            let named = parse_name(name);
+            name.starts_with("staged-") || named.is_some_and(|id| !self.sealed.contains_key(&id))
+        };
+        for name in names.iter().filter(is_unused) {
+            self.disk.remove(name).map_err(WalError::io("remove", name))?;
+        }
+        Ok(())
     }
 
     /// Takes a chunk. An error shows when the snapshot is sealed.

@@ -25,7 +25,7 @@ use raft_core::ready::{
 };
 use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::storage::{Completion, Recovered};
-use raft_core::types::{EntryId, GroupId, Identity, LogIndex};
+use raft_core::types::{ClusterId, EntryId, GroupId, Identity, LogIndex, NodeId};
 
 use crate::disk::Disk;
 use crate::error::WalError;
@@ -61,6 +61,26 @@ pub struct WalOptions {
     pub rewrite_bytes_max: usize,
     /// Tells a new log from every other one. Drawn at random; simulators set it.
     pub epoch: u64,
+    /// Whose log it has to be, if that is known before it is opened.
+    pub owner: Option<Owner>,
+}
+
+/// Whom a log belongs to, whatever the incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node in it.
+    pub node: NodeId,
+}
+
+impl Owner {
+    fn check(self, found: Identity) -> Result<(), WalError> {
+        match (found.cluster, found.member.node) == (self.cluster, self.node) {
+            true => Ok(()),
+            false => Err(WalError::WrongOwner { expected: self, found }),
+        }
+    }
 }
 
 impl Default for WalOptions {
@@ -72,6 +92,7 @@ impl Default for WalOptions {
             rewrite_bytes_max: 1 << 20,
             // The standard library's hashers are keyed by the operating system's randomness.
             epoch: RandomState::new().build_hasher().finish(),
+            owner: None,
         }
     }
 }
@@ -111,20 +132,28 @@ impl<D: Disk> Wal<D> {
     /// heals what a crash has torn, and refuses what is damaged.
     ///
     /// # Errors
-    /// If another process has the directory, or something is damaged, missing or of another version;
-    /// the error names file, offset, what was expected and what was found.
+    /// If another process has the directory, the log is not its [`owner`](WalOptions::owner)'s, or
+    /// something is damaged, missing or of another version; the error names file, offset, what was
+    /// expected and what was found. Nothing has been changed then.
     pub fn open(disk: D, options: WalOptions) -> Result<Self, WalError> {
         let disk = Arc::new(disk);
         let lock = disk.try_lock(LOCK).map_err(WalError::io("lock", LOCK))?;
         let lock = lock.ok_or(WalError::Locked { file: LOCK })?;
-        let replay = recovery::replay(&disk, options.segment_bytes)?;
+        let mut replay = recovery::replay(&disk, options.segment_bytes)?;
         let first = Place { epoch: options.epoch, sequence: 1, previous: 0 };
         let mut groups = BTreeMap::new();
-        for (id, stored) in replay.groups {
+        for (id, stored) in std::mem::take(&mut replay.groups) {
             groups.insert(id, Group::recover(id, stored)?);
+        }
+        if let Some(owner) = options.owner {
+            groups.values().try_for_each(|group| owner.check(group.head.identity))?;
         }
         let latest = |(id, group): (&GroupId, &Group)| Some((*id, group.head.snapshot.clone()?));
         let snapshots = SnapshotStore::open(disk, groups.iter().filter_map(latest))?;
+        // Until here everything was looked at and nothing was touched. A snapshot may go only once
+        // the record of a newer one is durable.
+        replay.heal()?;
+        snapshots.remove_unused()?;
         Ok(Wal {
             options,
             segments: replay.segments,

@@ -4,10 +4,10 @@ mod store;
 mod sweep;
 
 use raft_core::types::Member;
-use raft_storage::{Disk, Wal, WalError};
+use raft_storage::{Disk, OpenMode, Owner, Wal, WalError};
 use simulator::disk::{Fault, Keep, SimDisk};
 use store::life::Life;
-use store::{Story, Trouble, identity, options, recover};
+use store::{CLUSTER, Story, Trouble, identity, options, recover};
 use sweep::Plan;
 
 const SEGMENT_BYTES: u64 = 4096;
@@ -25,9 +25,20 @@ fn closed_store(seed: u64) -> (SimDisk, Story) {
     (disk.fork(), story)
 }
 
-/// How many writes are there; `None` where the damage shows.
+/// All files but the lock, with their contents.
+fn files(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
+    let names = disk.list().expect("a directory").into_iter().filter(|name| name != "lock");
+    names.map(|name| (name.clone(), disk.contents(&name))).collect()
+}
+
+/// How many writes are there; `None` where the damage shows. What is refused has to stay as it is.
 fn judge(disk: &SimDisk, story: &Story, what: &str) -> Option<usize> {
-    match recover(disk, &options(SEGMENT_BYTES)) {
+    let before = files(disk);
+    let opened = recover(disk, &options(SEGMENT_BYTES));
+    if let Err(Trouble::Refused(error)) = &opened {
+        assert!(before == files(disk), "{what}: refused and changed: {error}");
+    }
+    match opened {
         Ok((_, found)) => {
             let writes = story.explain(&found);
             Some(writes.unwrap_or_else(|trouble| panic!("{what}: {trouble:?}")))
@@ -179,4 +190,29 @@ fn a_directory_has_one_owner_and_a_group_one_identity() {
     let refused = wal.open_group(other).unwrap_err();
     assert!(matches!(refused, WalError::WrongIdentity { .. }), "{refused}");
     wal.open_group(identity(1)).unwrap();
+}
+
+#[test]
+fn a_log_of_another_owner_is_refused_and_stays_as_it_is() {
+    let (disk, story) = closed_store(1);
+    let names = disk.list().unwrap();
+    let last = names.iter().rfind(|name| name.starts_with("wal-")).unwrap();
+    // What its owner would heal, and what the owner would remove.
+    disk.overwrite(last, SEGMENT_BYTES as usize - 512, &[7; 512]);
+    disk.open("spare", OpenMode::Create).unwrap();
+    let before = files(&disk);
+    let us = Owner { cluster: CLUSTER, node: 3 };
+    for stranger in [Owner { cluster: CLUSTER + 1, ..us }, Owner { node: 4, ..us }] {
+        let mut options = options(SEGMENT_BYTES);
+        options.owner = Some(stranger);
+        let refused = Wal::open(disk.clone(), options).unwrap_err();
+        assert!(matches!(refused, WalError::WrongOwner { expected, .. } if expected == stranger));
+        assert!(refused.to_string().contains("belongs to node 3 of cluster c1"), "{refused}");
+        assert!(before == files(&disk), "a log was changed that belongs to somebody else");
+    }
+    let mut options = options(SEGMENT_BYTES);
+    options.owner = Some(us);
+    drop(Wal::open(disk.clone(), options).unwrap());
+    assert!(before != files(&disk));
+    assert_eq!(judge(&disk, &story, "healed"), Some(story.worlds.len() - 1));
 }

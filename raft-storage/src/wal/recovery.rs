@@ -22,7 +22,7 @@ use super::segment::{NEXT, SPARE, Segment, SegmentHeader, Segments, segment_name
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
 
-/// What the segments held.
+/// What the segments hold. Nothing is changed before [`heal`](Replay::heal).
 pub(crate) struct Replay<D: Disk> {
     disk: Arc<D>,
     pub(crate) segments: Segments<D>,
@@ -32,6 +32,9 @@ pub(crate) struct Replay<D: Disk> {
     pub(crate) place: Option<Place>,
     /// What the last batch says.
     oldest: u64,
+    last: Option<Scan>,
+    /// Files that nobody needs.
+    unused: Vec<String>,
 }
 
 /// How far a segment was found whole.
@@ -45,8 +48,7 @@ struct Scan {
     remains: Vec<Range<u64>>,
 }
 
-/// Reads all segments, heals what a crash has left, and says what is there. `place` is `None` where
-/// no log was ever begun.
+/// Reads all segments. `place` is `None` where no log was ever begun.
 pub(crate) fn replay<D: Disk>(disk: &Arc<D>, segment_bytes: u64) -> Result<Replay<D>, WalError> {
     let names = disk.list().map_err(WalError::io("list", "the directory"))?;
     let numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
@@ -58,10 +60,11 @@ pub(crate) fn replay<D: Disk>(disk: &Arc<D>, segment_bytes: u64) -> Result<Repla
         groups: BTreeMap::new(),
         place: None,
         oldest: 0,
+        last: None,
+        unused: Vec::new(),
     };
-    let mut last = None;
     for &number in run {
-        last = Some(replay.scan(number, Some(&number) == run.last())?);
+        replay.last = Some(replay.scan(number, Some(&number) == run.last())?);
     }
     if let Some(first) = run.first()
         && *first > replay.oldest.max(1)
@@ -70,16 +73,11 @@ pub(crate) fn replay<D: Disk>(disk: &Arc<D>, segment_bytes: u64) -> Result<Repla
         let why = format!("the log begins with segment {oldest}");
         return Err(WalError::Missing { file, why });
     }
-    if let Some(last) = last {
-        replay.heal(&last)?;
-    }
     // Segments before a gap were being removed when a crash came; the last batch vouches for that.
     let before = &numbers[..numbers.len() - run.len()];
-    replay.remove(before.iter().map(|number| segment_name(*number)))?;
+    replay.unused.extend(before.iter().map(|number| segment_name(*number)));
     let unused = [SPARE, NEXT].map(String::from).into_iter().filter(|name| names.contains(name));
-    replay.remove(unused)?;
-    // A name may have been renamed by a process that was killed before it could sync the directory.
-    disk.sync_dir().map_err(WalError::io("sync", "the directory"))?;
+    replay.unused.extend(unused);
     Ok(replay)
 }
 
@@ -143,8 +141,20 @@ impl<D: Disk> Replay<D> {
         Ok(())
     }
 
-    /// Makes sure that what was read is what is on the disk, and that nothing is behind it.
-    fn heal(&self, last: &Scan) -> Result<(), WalError> {
+    /// Makes sure that what was read is what is on the disk, and that nothing else is there.
+    pub(crate) fn heal(&self) -> Result<(), WalError> {
+        if let Some(last) = &self.last {
+            self.heal_last(last)?;
+        }
+        for name in &self.unused {
+            self.disk.remove(name).map_err(WalError::io("remove", name))?;
+        }
+        // A name may have been renamed by a process that was killed before it could sync the
+        // directory.
+        self.disk.sync_dir().map_err(WalError::io("sync", "the directory"))
+    }
+
+    fn heal_last(&self, last: &Scan) -> Result<(), WalError> {
         let name = segment_name(last.number);
         let file =
             self.disk.open(&name, OpenMode::Existing).map_err(WalError::io("open", &name))?;
@@ -162,13 +172,6 @@ impl<D: Disk> Replay<D> {
             write(*start, batch)?;
         }
         file.sync_data().map_err(WalError::io("sync", &name))
-    }
-
-    fn remove(&self, names: impl Iterator<Item = String>) -> Result<(), WalError> {
-        for name in names {
-            self.disk.remove(&name).map_err(WalError::io("remove", &name))?;
-        }
-        Ok(())
     }
 }
 
