@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft_core::config::Config;
 use raft_core::error::NewError;
 use raft_core::message::Envelope;
-use raft_core::node::Bootstrap;
+use raft_core::node::{Bootstrap, Node};
 use raft_core::ready::Change;
 use raft_core::replica::{Replica, SnapshotJob, SnapshotPolicy};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta};
@@ -336,6 +336,11 @@ impl<S: Storage, R> HostCore<S, R> {
     pub fn machine<M: 'static>(&self, group: GroupId) -> Option<&M> {
         let machine = self.slots[self.place(group)?].replica.machine();
         (**machine).as_any().downcast_ref()
+    }
+
+    /// A group's node, to be asked.
+    pub fn node(&self, group: GroupId) -> Option<&Node> {
+        Some(self.slots[self.place(group)?].replica.node())
     }
 
     fn place(&self, group: GroupId) -> Option<usize> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use raft_core::Node;
 use raft_core::message::{AppendResult, Body, Message};
 use raft_core::ready::ReadTicket;
 use raft_core::ticket::{End, Ticket};
@@ -58,6 +59,8 @@ pub enum Rule {
     NoBug,
     /// A healed cluster makes progress.
     Progress,
+    /// A user's state machine keeps its own rules, and makes of one log one state.
+    Machine,
 }
 
 /// What is known about a cluster by looking at all of it at once.
@@ -264,6 +267,29 @@ impl Ghost {
                 format!("entry {id} of node {node} is not the one that others have")
             });
         }
+    }
+
+    /// Looks at a node's role and at what it has committed behind `committed`; answers up to where.
+    /// `holding` counts the disks that hold an entry.
+    pub fn looks_at(
+        &mut self,
+        node: NodeId,
+        core: &Node,
+        committed: LogIndex,
+        quorum: usize,
+        holding: impl Fn(EntryId) -> usize,
+    ) -> LogIndex {
+        if core.is_leader() {
+            self.leads(node, core.term(), |id| core.entry_id(id.index).is_none_or(|e| e == id));
+        }
+        let last = core.commit_index();
+        for index in committed + 1..=last {
+            // What is compacted was checked when it was committed, or is the snapshot's.
+            let Some(id) = core.entry_id(index) else { continue };
+            let holding = if self.is_committed(index) { 0 } else { holding(id) };
+            self.commits(node, id, quorum, holding);
+        }
+        last.max(committed)
     }
 
     /// A node's commit index is at this entry. `holding` counts the disks that hold it.

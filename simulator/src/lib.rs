@@ -23,3 +23,4 @@ pub mod network;
 pub mod script;
 pub mod storage;
 pub mod swarm;
+pub mod world;

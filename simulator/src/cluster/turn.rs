@@ -99,8 +99,7 @@ impl Cluster {
         if let Some(complaint) = self.servers[&node].disk.borrow().durable().complaints().first() {
             self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
-        self.look_at_role(node);
-        self.look_at_commits(node);
+        self.look_at_log(node);
         self.look_at_machine(node);
         // On a share of the turns the log's own recovery is asked what is durable: it must agree.
         if !sent.is_empty() && self.config.disk.missing.is_none() && self.dice.permille(2) {
@@ -114,35 +113,18 @@ impl Cluster {
         }
     }
 
-    fn look_at_role(&mut self, node: NodeId) {
-        let Cluster { servers, ghost, .. } = self;
-        let Some(process) = &servers[&node].process else { return };
-        let core = process.replica.node();
-        if core.is_leader() {
-            ghost.leads(node, core.term(), |id| core.entry_id(id.index).is_none_or(|e| e == id));
-        }
-    }
-
-    fn look_at_commits(&mut self, node: NodeId) {
+    fn look_at_log(&mut self, node: NodeId) {
         let Cluster { servers, ghost, config, .. } = self;
         let Some(process) = &servers[&node].process else { return };
-        let core = process.replica.node();
-        let (first, last) = (process.committed + 1, core.commit_index());
-        for index in first..=last {
-            // What is compacted was checked when it was committed, or is the snapshot's.
-            let Some(id) = core.entry_id(index) else { continue };
-            let mut holding = 0;
-            if !ghost.is_committed(index) {
-                let holds =
-                    |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-                holding = servers.values().filter(holds).count();
-            }
-            ghost.commits(node, id, config.nodes as usize / 2 + 1, holding);
-        }
-        if last >= first {
-            let server = self.servers.get_mut(&node).expect("a member");
-            server.process.as_mut().expect("it runs").committed = last;
-        }
+        let holding = |id| {
+            let holds =
+                |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
+            servers.values().filter(holds).count()
+        };
+        let (core, quorum) = (process.replica.node(), config.nodes as usize / 2 + 1);
+        let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
+        let server = self.servers.get_mut(&node).expect("a member");
+        server.process.as_mut().expect("it runs").committed = committed;
     }
 
     fn look_at_machine(&mut self, node: NodeId) {

@@ -1,0 +1,157 @@
+//! A client with a session: one operation at a time, asked again until its end is known or it is
+//! given up.
+
+use raft_core::types::{LogIndex, NodeId};
+use raft_host::core::Reply;
+use raft_host::outcome::{NotAppended, ProposeError};
+use raft_host::session::{Answer, Session};
+
+use super::oracle::{CommandName, name_of};
+use crate::dice::Dice;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A command, which goes through the log.
+    Command(Vec<u8>),
+    /// A query, which does not.
+    Query(Vec<u8>),
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this reply or answer.
+    Done(Vec<u8>),
+    /// Nobody knows: it was given up, or the run ended.
+    Unknown,
+}
+
+/// An operation as its client saw it. Times are in microseconds.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Who asked.
+    pub client: usize,
+    /// For what.
+    pub asked: Asked,
+    /// When.
+    pub called: u64,
+    /// When the end was known.
+    pub returned: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Names an attempt of an operation of a client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) client: usize,
+    pub(super) operation: u64,
+    pub(super) attempt: u64,
+}
+
+/// What is under way.
+pub(super) struct UnderWay {
+    /// `None` while the session is being opened.
+    pub(super) asked: Option<Asked>,
+    /// The bytes that are sent, the same each time.
+    pub(super) bytes: Vec<u8>,
+    /// Everything up to here had been seen when it was asked.
+    pub(super) floor: LogIndex,
+    pub(super) called: u64,
+}
+
+pub(super) struct Client {
+    pub(super) dice: Dice,
+    session: Session,
+    /// Whom to ask.
+    pub(super) server: NodeId,
+    pub(super) operation: u64,
+    pub(super) attempt: u64,
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// What a client makes of a reply.
+pub(super) enum Step {
+    /// It was for an operation that is over.
+    Late,
+    /// The session is open, or has to be opened anew: the next operation can come.
+    Next,
+    /// The same again, to this member if it is known who leads.
+    Again(Option<NodeId>),
+    /// A command was applied.
+    Applied(CommandName, Vec<u8>),
+    /// A query was answered with the state at an index.
+    Answered(Vec<u8>, LogIndex),
+    /// The operation is over, and nobody knows how.
+    Unknown,
+    /// The reply is none that may come.
+    Wrong(String),
+}
+
+impl Client {
+    pub(super) fn new(seed: u64, number: usize, nodes: u64) -> Self {
+        let mut dice = Dice::new(seed, &format!("client {number}"));
+        let name = u128::from(dice.number()) << 64 | u128::from(dice.number());
+        let server = 1 + dice.below(nodes);
+        let session = Session::new(name);
+        Client { dice, session, server, operation: 0, attempt: 0, under_way: None }
+    }
+
+    /// Whether the next operation has to open the session first.
+    pub(super) fn has_session(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// Begins an operation; `None` opens the session.
+    pub(super) fn begin(&mut self, asked: Option<Asked>, floor: LogIndex, now: u64) {
+        self.operation += 1;
+        let bytes = match &asked {
+            None => self.session.open(),
+            Some(Asked::Command(command)) => self.session.next(command).expect("it is open"),
+            Some(Asked::Query(query)) => query.clone(),
+        };
+        self.under_way = Some(UnderWay { asked, bytes, floor, called: now });
+    }
+
+    /// A reply has come.
+    pub(super) fn step(&mut self, call: Call, reply: &Reply) -> Step {
+        let Some(under_way) = self.under_way.as_ref().filter(|_| call.operation == self.operation)
+        else {
+            return Step::Late;
+        };
+        match reply {
+            Reply::Proposed(Ok(bytes)) => match Answer::read(bytes) {
+                Ok(Answer::Opened(id)) => {
+                    self.session.opened(id);
+                    Step::Next
+                }
+                Ok(Answer::Applied(reply)) => {
+                    let name = name_of(&under_way.bytes).expect("a command was sent");
+                    Step::Applied(name, reply.to_vec())
+                }
+                Ok(Answer::Expired) => {
+                    self.session.expired();
+                    Step::Unknown
+                }
+                // An earlier copy was answered so because of a later one.
+                Ok(Answer::Stale) => Step::Late,
+                Ok(Answer::AppliedReplyDropped) => Step::Unknown,
+                Ok(Answer::Malformed) => Step::Wrong("the envelope is called malformed".into()),
+                Err(error) => Step::Wrong(error.to_string()),
+            },
+            Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
+                Some((answer, index)) => {
+                    Step::Answered(answer.to_vec(), u64::from_le_bytes(*index))
+                }
+                None => Step::Wrong("an answer without an index".into()),
+            },
+            // Another attempt of it is under way already.
+            _ if call.attempt != self.attempt => Step::Late,
+            Reply::Proposed(Err(ProposeError::NotAppended(NotAppended::NotLeader { leader }))) => {
+                Step::Again(leader.as_ref().map(|leader| leader.node))
+            }
+            Reply::Proposed(Err(_)) | Reply::Queried(Err(_)) => Step::Again(None),
+        }
+    }
+}

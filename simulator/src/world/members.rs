@@ -1,0 +1,249 @@
+//! What a member does with an input, and what is checked when it has done it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_core::replica::SnapshotJob;
+use raft_core::state_machine::StateMachine;
+use raft_core::types::NodeId;
+use raft_core::{Bootstrap, Watermark};
+use raft_host::Group;
+use raft_host::core::{HostCore, Output};
+
+use super::{Due, GROUP, Process, TICK, Watched, World};
+use crate::dice::Dice;
+use crate::invariants::Rule;
+use crate::ledger::News;
+use crate::storage::{Fuse, Handle, OpenFailure};
+
+/// Requests of all clients may weigh so much.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// A member that is turned so often for one input will never be quiet.
+const TURNS_MAX: usize = 10_000;
+
+impl<M: StateMachine + Send + 'static> World<'_, M> {
+    /// Starts a member's process, if it does not run.
+    pub(super) fn start(&mut self, node: NodeId) {
+        let nodes: Vec<NodeId> = self.nodes().collect();
+        let (mut settings, faults, seed) = (self.settings(), self.disk_faults(), self.plan.seed);
+        let server = self.server(node);
+        if server.process.is_some() {
+            return;
+        }
+        server.life += 1;
+        server.wake = None;
+        let life = server.life;
+        settings.config.seed = Dice::new(seed, &format!("node {node} life {life}")).number();
+        let opened = server.disk.borrow_mut().open();
+        let recovered = match opened {
+            Ok(recovered) => recovered,
+            Err(OpenFailure::Died) => {
+                let keep = self.draw_keep();
+                return self.crash(node, keep);
+            }
+            Err(OpenFailure::Refused(what)) => {
+                return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
+            }
+        };
+        debug_assert_eq!(faults.missing, None, "clients know nothing of broken disks");
+        let bootstrap = match &recovered.snapshot {
+            None => Bootstrap::Trusted(nodes.clone()),
+            Some(_) => Bootstrap::Stored,
+        };
+        let fuse = Fuse::default();
+        let storage = Handle::new(server.disk.clone(), fuse.clone());
+        let machine = Watched::new(self.trial.machine());
+        let group = Group::new(GROUP, machine).with_settings(settings);
+        let mut core = HostCore::new(REQUEST_BYTES_MAX);
+        if let Err(error) = core.add_group(group, &bootstrap, &recovered, storage) {
+            return self.ghost.broke(Rule::Storage, format!("node {node}: {error}"));
+        }
+        self.ghost.restarts(node, recovered.hard_state.term);
+        self.counts.restarts += u64::from(life > 1);
+        self.server(node).process = Some(Process {
+            core,
+            out: Output::default(),
+            fuse,
+            watermark: Watermark::default(),
+            seen: 0,
+            applied: 0,
+            committed: 0,
+            is_fenced: false,
+            jobs: Vec::new(),
+        });
+        let offset = self.dice.below(TICK);
+        self.schedule(self.now + offset, Due::Tick { node, life });
+        for to in nodes.into_iter().filter(|to| *to != node) {
+            self.dial_later(node, to);
+        }
+        self.input(node, |_| {});
+    }
+
+    /// Hands an input to a member that runs, then does what follows from it until it is quiet.
+    pub(super) fn input(&mut self, node: NodeId, input: impl FnOnce(&mut Process)) {
+        let now = self.now;
+        let server = self.server(node);
+        let Some(process) = &mut server.process else { return };
+        server.disk.borrow_mut().advance(now);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| input(process))) {
+            let text = panic.downcast_ref::<String>().cloned();
+            return self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text:?}"));
+        }
+        let mut unreachable = Vec::new();
+        for _ in 0..TURNS_MAX {
+            if !self.turn(node, &mut unreachable) {
+                self.listen_to_disk(node);
+                return;
+            }
+        }
+        self.ghost.broke(Rule::NoBug, format!("node {node} is never quiet"));
+    }
+
+    /// Turns a member once. Answers whether to do so again.
+    fn turn(&mut self, node: NodeId, unreachable: &mut Vec<NodeId>) -> bool {
+        let now = self.now;
+        let server = self.server(node);
+        let Some(process) = &mut server.process else { return false };
+        server.disk.borrow_mut().advance(now);
+        if server.disk.borrow().is_dead() {
+            let keep = self.draw_keep();
+            self.crash(node, keep);
+            return false;
+        }
+        process.core.completed(GROUP);
+        let Process { core, out, .. } = process;
+        core.turn(out);
+        let is_quiet =
+            out.messages.is_empty() && out.snapshots.is_empty() && out.replies.is_empty();
+        self.look(node);
+        if self.is_over() {
+            return false;
+        }
+        if self.servers[&node].process.as_ref().is_some_and(|process| process.fuse.is_blown()) {
+            // It died in the middle of its turn: neither peers nor clients hear of it.
+            let keep = self.draw_keep();
+            self.crash(node, keep);
+            return false;
+        }
+        self.hand_out(node, unreachable);
+        let due = self.servers[&node].disk.borrow().next_due();
+        !is_quiet || due.is_some_and(|due| due <= now)
+    }
+
+    /// Looks at what a turn has done.
+    fn look(&mut self, node: NodeId) {
+        let World { servers, ghost, oracle, plan, trial, counts, .. } = self;
+        let (written, complaint) = {
+            let mut disk = servers[&node].disk.borrow_mut();
+            let complaint = disk.durable().complaints().first().cloned();
+            (disk.take_written(), complaint)
+        };
+        ghost.wrote(node, &written);
+        if let Some(complaint) = complaint {
+            ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
+        }
+        let holding =
+            |id| servers.values().filter(|server| server.disk.borrow().durable().holds(id)).count();
+        let process = servers[&node].process.as_ref().expect("it was turned");
+        let core = process.core.node(GROUP).expect("there is one group");
+        if let Some(bug) = process.core.status(GROUP).and_then(|status| status.bug) {
+            return ghost.broke(Rule::NoBug, format!("node {node}: {bug}"));
+        }
+        let watermark = core.check_invariants(&process.watermark);
+        let quorum = plan.nodes as usize / 2 + 1;
+        let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
+        let machine = process.core.machine::<Watched<M>>(GROUP).expect("it was made so");
+        let (mut applied, seen) = (process.applied, machine.seen(process.seen));
+        for seen in seen {
+            applied = ghost.applied(node, applied, &seen.news);
+            match seen.news {
+                News::Applied(id, ..) => oracle.applied(id, &seen.command),
+                News::Restored(..) => counts.installs += 1,
+            }
+        }
+        if !seen.is_empty()
+            && let Err(what) = trial.check(machine.inner())
+        {
+            ghost.broke(Rule::Machine, format!("node {node} at {}: {what}", machine.last()));
+        }
+        let read = process.seen + seen.len();
+        let is_fenced = core.is_fenced();
+        if is_fenced && !servers[&node].disk.borrow().has_failed() {
+            let why = core.status().fenced;
+            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why:?}"));
+        }
+        let process = self.server(node).process.as_mut().expect("it was turned");
+        process.watermark = watermark;
+        (process.committed, process.applied, process.seen) = (committed, applied, read);
+        process.is_fenced = is_fenced;
+    }
+
+    /// Messages leave, after what they claim was checked; clients are answered.
+    fn hand_out(&mut self, node: NodeId, unreachable: &mut Vec<NodeId>) {
+        let process = self.server(node).process.as_mut().expect("it was turned");
+        let out = std::mem::take(&mut process.out);
+        if !out.messages.is_empty() && self.dice.permille(2) {
+            let tried = self.servers[&node].disk.borrow().try_loss_of_power();
+            if let Err(what) = tried {
+                self.ghost.broke(Rule::Storage, format!("node {node}, had it lost power: {what}"));
+            }
+        }
+        let mut lost = Vec::new();
+        let mut streams = Vec::new();
+        for envelope in out.messages {
+            self.check_claim(&envelope.message);
+            let to = envelope.message.to;
+            let stream = self.wires.dialled(node, to);
+            let is_queued = stream.is_some_and(|stream| self.wires.send(stream, envelope));
+            if !is_queued && !unreachable.contains(&to) {
+                unreachable.push(to);
+                lost.push(to);
+            }
+            streams.extend(stream.filter(|stream| !streams.contains(stream)));
+        }
+        streams.into_iter().for_each(|stream| self.flush(stream));
+        for (call, reply) in out.replies {
+            // A reply can't be copied, so it does not come twice.
+            if let [Some(delay), _] = self.way() {
+                self.schedule(self.now + delay, Due::Reply { call, reply });
+            }
+        }
+        for (_, job) in out.snapshots {
+            self.begin_snapshot(node, job);
+        }
+        if let Some(process) = &mut self.server(node).process {
+            lost.into_iter().for_each(|to| process.core.unreachable(to));
+        }
+    }
+
+    fn begin_snapshot(&mut self, node: NodeId, job: SnapshotJob) {
+        let (first, last) = self.plan.snapshot_delay;
+        let at = self.now + self.dice.between(first, last);
+        let server = self.server(node);
+        let life = server.life;
+        if let Some(process) = &mut server.process {
+            process.jobs.push(job);
+            self.schedule(at, Due::Snapshot { node, life });
+        }
+    }
+
+    fn check_claim(&mut self, message: &raft_core::message::Message) {
+        let World { servers, ghost, .. } = self;
+        let leader = ghost.leader_of(message.term).and_then(|leader| servers.get(&leader));
+        let leader = leader.and_then(|server| server.process.as_ref()?.core.node(GROUP));
+        let leader = leader.filter(|core| core.is_leader() && core.term() == message.term);
+        let disk = servers[&message.from.node].disk.borrow();
+        ghost.leaves(message, disk.durable(), |index| leader.and_then(|l| l.entry_id(index)));
+    }
+
+    fn listen_to_disk(&mut self, node: NodeId) {
+        let now = self.now;
+        let server = self.server(node);
+        let Some(at) = server.disk.borrow().next_due() else { return };
+        if server.process.is_some() && server.wake.is_none_or(|wake| wake > at) {
+            server.wake = Some(at);
+            let life = server.life;
+            self.schedule(at.max(now), Due::Disk { node, life });
+        }
+    }
+}

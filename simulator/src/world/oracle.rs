@@ -1,0 +1,211 @@
+//! The user's state machine run once, by one who knows the whole log: what clients were told must be
+//! what it says, in an order that fits the time at which they asked and were answered.
+
+use std::collections::BTreeMap;
+
+use raft_core::block::{Entry, EntryKind};
+use raft_core::snapshot::{Capture, SnapshotError};
+use raft_core::state_machine::{Batch, Replies, StateMachine};
+use raft_core::types::{EntryId, LogIndex};
+
+/// Names a command of a client's, however often it is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CommandName {
+    client: u128,
+    opened: LogIndex,
+    sequence: u64,
+}
+
+/// What a session's bytes say (docs: `raft_host::session`), read without its code.
+enum Wrapped<'a> {
+    Open { client: u128 },
+    Command { name: CommandName, command: &'a [u8] },
+}
+
+fn unwrap(bytes: &[u8]) -> Option<Wrapped<'_>> {
+    let (client, rest) = bytes.get(2..)?.split_first_chunk()?;
+    let client = u128::from_le_bytes(*client);
+    match bytes[1] {
+        0 => Some(Wrapped::Open { client }),
+        1 => {
+            let (opened, rest) = rest.split_first_chunk()?;
+            let (sequence, command) = rest.split_first_chunk()?;
+            let (opened, sequence) = (u64::from_le_bytes(*opened), u64::from_le_bytes(*sequence));
+            Some(Wrapped::Command { name: CommandName { client, opened, sequence }, command })
+        }
+        _ => None,
+    }
+}
+
+/// The name of a wrapped command; `None` for what opens a session.
+pub(super) fn name_of(bytes: &[u8]) -> Option<CommandName> {
+    match unwrap(bytes)? {
+        Wrapped::Open { .. } => None,
+        Wrapped::Command { name, .. } => Some(name),
+    }
+}
+
+/// A read that a client was answered.
+struct Read {
+    index: LogIndex,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+/// See the module.
+pub(super) struct Oracle<M> {
+    machine: M,
+    last: EntryId,
+    /// When each session was opened, and the last sequence that was executed.
+    sessions: BTreeMap<u128, (LogIndex, u64)>,
+    /// Index and reply of each command that was executed.
+    executed: BTreeMap<CommandName, (LogIndex, Vec<u8>)>,
+    /// Commands as they were executed, to be run again.
+    log: Vec<(LogIndex, Vec<u8>)>,
+    reads: Vec<Read>,
+}
+
+impl<M: StateMachine> Oracle<M> {
+    /// Knows nothing yet; `machine` is a fresh one.
+    pub(super) fn new(machine: M) -> Self {
+        Oracle {
+            machine,
+            last: EntryId::ZERO,
+            sessions: BTreeMap::new(),
+            executed: BTreeMap::new(),
+            log: Vec::new(),
+            reads: Vec::new(),
+        }
+    }
+
+    /// The machine.
+    pub(super) fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The last command's index.
+    pub(super) fn last(&self) -> LogIndex {
+        self.last.index
+    }
+
+    /// A member applied this for the first time, in the order of the log.
+    pub(super) fn applied(&mut self, id: EntryId, bytes: &[u8]) {
+        if id.index <= self.last.index {
+            return;
+        }
+        self.last = id;
+        match unwrap(bytes) {
+            Some(Wrapped::Open { client }) => {
+                // Asked twice, the first answer stays.
+                self.sessions.entry(client).or_insert((id.index, 0));
+            }
+            Some(Wrapped::Command { name, command }) => {
+                let Some(session) = self.sessions.get_mut(&name.client) else { return };
+                if session.0 == name.opened && name.sequence > session.1 {
+                    session.1 = name.sequence;
+                    let reply = execute(&mut self.machine, id, command);
+                    self.executed.insert(name, (id.index, reply));
+                    self.log.push((id.index, command.to_vec()));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A client was told that its command was applied, with this reply. Answers its index.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub(super) fn replied(
+        &self,
+        name: CommandName,
+        reply: &[u8],
+        floor: LogIndex,
+    ) -> Result<LogIndex, String> {
+        let Some((index, expected)) = self.executed.get(&name) else {
+            return Err(format!("{name:?} is acknowledged and was never executed"));
+        };
+        if expected != reply {
+            let (expected, found) = (show(expected), show(reply));
+            return Err(format!("{name:?} at {index} replied {found}, and should have {expected}"));
+        }
+        if *index <= floor {
+            return Err(format!("{name:?} is at {index}, asked after {floor} had been seen"));
+        }
+        Ok(*index)
+    }
+
+    /// A client was answered a query, with the state as of this index.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub(super) fn answered(
+        &mut self,
+        request: &[u8],
+        answer: &[u8],
+        index: LogIndex,
+        floor: LogIndex,
+    ) -> Result<(), String> {
+        if index < floor {
+            let what = show(request);
+            return Err(format!(
+                "query {what} saw the state at {index}, asked after {floor} had been seen"
+            ));
+        }
+        self.reads.push(Read { index, request: request.to_vec(), answer: answer.to_vec() });
+        Ok(())
+    }
+
+    /// Runs the log again on a fresh machine, and compares every answer.
+    ///
+    /// # Errors
+    /// The first that is wrong, or that running twice makes a difference.
+    pub(super) fn judge(&mut self, mut fresh: M) -> Result<(), String> {
+        self.reads.sort_by_key(|read| read.index);
+        let mut reads = self.reads.iter().peekable();
+        let replies: BTreeMap<_, _> =
+            self.executed.values().map(|(at, reply)| (*at, reply)).collect();
+        let mut log = self.log.iter().peekable();
+        loop {
+            let until = log.peek().map_or(LogIndex::MAX, |(index, _)| *index);
+            while let Some(read) = reads.next_if(|read| read.index < until) {
+                let expected = fresh.query(&read.request);
+                if expected != read.answer {
+                    let what = format!("query {} at {}", show(&read.request), read.index);
+                    let (expected, found) = (show(&expected), show(&read.answer));
+                    return Err(format!("{what} was answered {found}, and should be {expected}"));
+                }
+            }
+            let Some((index, command)) = log.next() else { break };
+            let reply = execute(&mut fresh, EntryId::new(*index, 0), command);
+            if replies.get(index).is_some_and(|first| **first != reply) {
+                return Err(format!("command {index} has another reply when it is run again"));
+            }
+        }
+        if contents(&fresh)? == contents(&self.machine)? {
+            Ok(())
+        } else {
+            Err("the same log makes another state when it is run again".into())
+        }
+    }
+}
+
+fn execute<M: StateMachine>(machine: &mut M, id: EntryId, command: &[u8]) -> Vec<u8> {
+    let mut replies = Replies::default();
+    let entry = Entry { id, kind: EntryKind::Command, data: command };
+    machine.apply(Batch::of_entries(&[entry]), &mut replies);
+    replies.drain().next().map_or_else(Vec::new, |(_, reply)| reply.to_vec())
+}
+
+/// The bytes of a machine's snapshot.
+pub(super) fn contents<M: StateMachine>(machine: &M) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let capture: Box<dyn Capture> = machine.capture();
+    capture.write_to(&mut bytes).map_err(|SnapshotError(what)| what)?;
+    Ok(bytes)
+}
+
+/// Bytes for people.
+fn show(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
