@@ -17,21 +17,22 @@ use crate::types::{Member, NodeId, Term};
 impl Node {
     /// Takes a message, or refuses it without having changed anything.
     pub(crate) fn dispatch(&mut self, message: Message) -> Result<(), Error> {
-        self.admit(&message)?;
+        let fit = self.admit(&message)?;
         let Message { from, term, body, .. } = message;
         if let Body::Hello(_) | Body::HelloReply(_) = body {
             self.on_hello(from, body);
             return Ok(());
         }
         if self.apply_term_rule(from.node, term, &body) {
-            let next = self.handle(from, term, body);
+            let next = self.handle(from, term, body, fit);
             self.perform(next);
         }
         Ok(())
     }
 
-    /// All reasons to refuse a message.
-    fn admit(&self, message: &Message) -> Result<(), Rejection> {
+    /// All reasons to refuse a message. Answers where an append parts from the log, which is compared
+    /// once.
+    fn admit(&self, message: &Message) -> Result<Fit, Rejection> {
         message.check().map_err(Rejection::Malformed)?;
         let common = &self.common;
         let (from, to) = (message.from, message.to);
@@ -39,7 +40,7 @@ impl Node {
             return Err(Rejection::NotForMe { to });
         }
         if let Body::Hello(_) | Body::HelloReply(_) = message.body {
-            return Ok(());
+            return Ok(Fit::NoPrevious);
         }
         if let Role::Joining(_) = self.role {
             return Err(Rejection::Joining);
@@ -55,17 +56,20 @@ impl Node {
             Body::AppendEntries(append) => {
                 self.admit_leader(message)?;
                 // What an earlier leader wrote may well have been overwritten since.
-                let is_stale = message.term < common.current_term;
-                if is_stale { Ok(()) } else { admit_append(common, append) }
+                if message.term >= common.current_term {
+                    return admit_append(common, append);
+                }
             }
             Body::InstallSnapshot(install) => {
                 self.admit_leader(message)?;
-                let intact = install.chunk.is_intact();
-                if intact { Ok(()) } else { Err(Rejection::DamagedChunk) }
+                if !install.chunk.is_intact() {
+                    return Err(Rejection::DamagedChunk);
+                }
             }
-            Body::AppendEntriesReply(reply) => self.admit_reply(message, reply),
-            _ => Ok(()),
+            Body::AppendEntriesReply(reply) => self.admit_reply(message, reply)?,
+            _ => {}
         }
+        Ok(Fit::NoPrevious)
     }
 
     /// A term has one leader.
@@ -147,16 +151,15 @@ impl Node {
     }
 
     /// The table: every message in every role. The term is the current one, except for pre-votes.
-    fn handle(&mut self, from: Member, term: Term, body: Body) -> Next {
-        let in_contact = self.is_in_contact();
+    fn handle(&mut self, from: Member, term: Term, body: Body, fit: Fit) -> Next {
         let common = &mut self.common;
         let node = from.node;
         match (&mut self.role, body) {
             (Role::Joining(_), _) | (_, Body::Hello(_) | Body::HelloReply(_)) => Next::Stay,
 
             (_, Body::RequestPreVote(request)) => {
-                let in_time = term >= common.current_term && !in_contact;
-                on_request_pre_vote(common, node, request, in_time);
+                let in_time = term >= common.current_term && !self.is_in_contact();
+                on_request_pre_vote(&mut self.common, node, request, in_time);
                 Next::Stay
             }
             (Role::PreCandidate(candidate), Body::RequestPreVoteReply(reply)) => {
@@ -182,7 +185,7 @@ impl Node {
             (_, Body::RequestVoteReply(_)) => stale(common),
 
             (Role::Follower(follower), Body::AppendEntries(append)) => {
-                follower.on_append_entries(common, node, append)
+                follower.on_append_entries(common, node, append, fit)
             }
             (Role::Follower(follower), Body::InstallSnapshot(install)) => {
                 follower.on_install_snapshot(common, node, *install)
@@ -213,7 +216,7 @@ impl Node {
 }
 
 /// Entries must not contradict what is committed here.
-fn admit_append(common: &Common, append: &AppendEntries) -> Result<(), Rejection> {
+fn admit_append(common: &Common, append: &AppendEntries) -> Result<Fit, Rejection> {
     let prev_log = append.prev_log();
     let committed = prev_log.index <= common.commit_index;
     match common.log.compare(prev_log, &append.entries) {
@@ -224,7 +227,7 @@ fn admit_append(common: &Common, append: &AppendEntries) -> Result<(), Rejection
             Err(Rejection::ContradictsCommitted { index })
         }
         // `compare` takes what lies below the retained log as agreed, whatever it names.
-        Fit::NoPrevious | Fit::NewFrom(_) | Fit::Known => Ok(()),
+        fit => Ok(fit),
     }
 }
 

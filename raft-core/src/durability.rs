@@ -85,6 +85,9 @@ impl Durability {
 
     /// Keeps a message back until the write of this sequence is durable.
     pub(crate) fn hold(&mut self, needs: u64, message: Message) {
+        if self.held.back().is_none_or(|(last, _)| *last <= needs) {
+            return self.held.push_back((needs, message));
+        }
         let place = self.held.partition_point(|(other, _)| *other <= needs);
         self.held.insert(place, (needs, message));
     }

@@ -112,10 +112,11 @@ impl Follower {
         common: &mut Common,
         from: NodeId,
         append: AppendEntries,
+        fit: Fit,
     ) -> Next {
         self.hear_leader(common, from);
         let AppendEntries { request, read_round, prev_log_index, prev_log_term, .. } = append;
-        let result = match common.log.compare(append.prev_log(), &append.entries) {
+        let result = match fit {
             Fit::NoPrevious => {
                 let hint = common.log.shared_at_most(prev_log_index, prev_log_term);
                 AppendResult::Conflict { hint }

@@ -187,7 +187,8 @@ impl Leader {
         progress.acked_round = progress.acked_round.max(reply.read_round);
         match reply.result {
             AppendResult::Matched { match_index } => {
-                if progress.on_matched(reply.request, match_index, reply.last_log_index) {
+                let grew = progress.on_matched(reply.request, match_index, reply.last_log_index);
+                if grew && match_index > common.commit_index {
                     self.advance_commit(common);
                 }
             }

@@ -116,16 +116,16 @@ impl Log {
         if index <= self.compacted.index {
             return self.compacted.term;
         }
-        // Nearly every question is about the newest term.
-        match self.spans.back() {
-            Some(span) if span.first <= index => span.term,
-            _ => self.spans[self.span_slot(index)].term,
-        }
+        self.spans[self.span_slot(index)].term
     }
 
     /// The span that holds this retained index.
     fn span_slot(&self, index: LogIndex) -> usize {
-        self.spans.partition_point(|span| span.first <= index) - 1
+        // Nearly every question is about the newest term.
+        match self.spans.back() {
+            Some(span) if span.first <= index => self.spans.len() - 1,
+            _ => self.spans.partition_point(|span| span.first <= index) - 1,
+        }
     }
 
     /// The index after the span in this slot.
@@ -157,18 +157,17 @@ impl Log {
     /// Encodes one entry of the leader's behind the log.
     pub(crate) fn append(&mut self, term: Term, kind: EntryKind, data: &[u8]) -> EntryId {
         let id = EntryId::new(self.last_index + 1, term);
-        let is_new_term = term > self.span_term(self.last_index);
-        if is_new_term || self.builder.bytes_len() >= BLOCK_BYTES_TARGET {
+        let last_term = self.last().term;
+        if term > last_term || self.builder.bytes_len() >= BLOCK_BYTES_TARGET {
             self.seal();
         }
-        self.extend_spans(id);
+        self.extend_spans(id, last_term);
         self.builder.push(id, kind, data);
         self.last_index = id.index;
         id
     }
 
-    fn extend_spans(&mut self, id: EntryId) {
-        let last_term = self.span_term(self.last_index);
+    fn extend_spans(&mut self, id: EntryId, last_term: Term) {
         assert!(id.term >= last_term, "term {} after term {last_term}", id.term);
         if self.spans.is_empty() || id.term > last_term {
             self.spans.push_back(Span { first: id.index, term: id.term });
@@ -241,7 +240,7 @@ impl Log {
                 view.skip_to(from);
             }
             assert_eq!(view.first(), self.last_index + 1, "views have no gaps");
-            self.extend_spans(EntryId::new(view.first(), view.term()));
+            self.extend_spans(EntryId::new(view.first(), view.term()), self.last().term);
             self.last_index = view.last();
             self.push_view(view);
         }
@@ -367,31 +366,41 @@ impl Log {
     /// # Panics
     /// If `first` is below the window.
     pub(crate) fn views(&self, first: LogIndex, bytes_max: usize) -> Views {
-        let mut views = Views::None;
-        let mut bytes = 0;
-        for view in self.window.range(self.window_slot(first)..) {
-            bytes += view.bytes_len() + VIEW_BYTES;
-            if bytes > bytes_max && !matches!(views, Views::None) {
+        // Mostly the newest block is wanted, from its beginning.
+        if let Some(view) = self.window.back()
+            && view.first() == first
+        {
+            return Views::One(view.clone());
+        }
+        let slot = self.window_slot(first);
+        let mut view = self.window[slot].clone();
+        let mut bytes = view.bytes_len() + VIEW_BYTES;
+        if view.first() < first {
+            view.skip_to(first);
+        }
+        let mut views = Views::One(view);
+        for slot in slot + 1..self.window.len() {
+            bytes += self.window[slot].bytes_len() + VIEW_BYTES;
+            if bytes > bytes_max {
                 break;
             }
-            let mut view = view.clone();
-            if view.first() < first {
-                view.skip_to(first);
-            }
-            views.push(view);
+            views.push(self.window[slot].clone());
         }
         views
     }
 
     /// The view in the window that holds this index.
     fn window_slot(&self, index: LogIndex) -> usize {
-        assert!(index >= self.window_first(), "{index} is below the window");
         // What is sent, written and applied next is mostly near the end.
-        let near = self.window.iter().rev().take(NEAR_END_VIEWS);
-        match near.enumerate().find(|(_, view)| view.first() <= index) {
-            Some((back, _)) => self.window.len() - 1 - back,
-            None => self.window.partition_point(|view| view.last() < index),
+        let end = self.window.len();
+        for slot in (end.saturating_sub(NEAR_END_VIEWS)..end).rev() {
+            if self.window[slot].first() <= index {
+                return slot;
+            }
         }
+        let slot = self.window.partition_point(|view| view.last() < index);
+        assert!(self.window[slot].first() <= index, "{index} is below the window");
+        slot
     }
 
     /// Sealed views that no write has carried yet; from now on they count as carried.
@@ -426,14 +435,17 @@ impl Log {
         last: LogIndex,
         bytes_max: usize,
     ) -> LogIndex {
-        let mut bytes = 0;
-        let mut end = first - 1;
-        for view in self.window.range(self.window_slot(first)..) {
-            bytes += view.bytes_len();
-            if end >= last || (bytes > bytes_max && end >= first) {
+        let slot = self.window_slot(first);
+        let mut end = self.window[slot].last();
+        let mut bytes = self.window[slot].bytes_len();
+        let mut next = slot + 1;
+        while end < last {
+            bytes += self.window[next].bytes_len();
+            if bytes > bytes_max {
                 break;
             }
-            end = view.last();
+            end = self.window[next].last();
+            next += 1;
         }
         end.min(last)
     }

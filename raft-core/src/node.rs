@@ -146,10 +146,9 @@ impl Node {
     /// The command is surely not in the log; the reason.
     pub fn propose(&mut self, data: &[u8]) -> Result<Ticket, NotAppended> {
         let proposed = self.guarded(|node| {
-            let leader = node.leader();
             Ok(match &mut node.role {
                 Role::Leader(leader) => leader.propose(&mut node.common, data),
-                _ => Err(NotAppended::NotLeader { leader }),
+                _ => Err(NotAppended::NotLeader { leader: node.leader() }),
             })
         });
         match proposed {
@@ -209,7 +208,9 @@ impl Node {
                     candidate.count_own_vote(common)
                 }
                 Role::Leader(leader) => {
-                    leader.advance_commit(common);
+                    if common.durability.durable_index() > common.commit_index {
+                        leader.advance_commit(common);
+                    }
                     node.changed |= leader.reads.is_waiting();
                     Next::Stay
                 }

@@ -163,6 +163,10 @@ impl Tickets {
 
     /// Ends the beginning of each run, up to the index that `decide` says.
     fn end_some(&mut self, decide: impl Fn(&Run) -> Option<(LogIndex, End)>) {
+        if self.open.is_empty() {
+            // As on every follower.
+            return;
+        }
         let outcomes = &mut self.outcomes;
         self.open.retain_mut(|run| {
             let Some((last, end)) = decide(run) else { return true };
