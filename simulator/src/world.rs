@@ -19,7 +19,7 @@ use raft_core::Watermark;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{Identity, LogIndex, Member, NodeId};
-use raft_host::core::{GroupSettings, HostCore, Output, Reply};
+use raft_host::core::{HostCore, Output, Reply};
 use raft_transport::tcp::Limits;
 use raft_transport::tcp::handshake::Local;
 
@@ -28,7 +28,7 @@ use crate::disk::Keep;
 use crate::invariants::{Ghost, Rule};
 use crate::ledger::{hash_of, mix};
 use crate::network::{Network, NetworkFaults};
-use crate::storage::{DiskFaults, Fuse, Handle, MemberDisk};
+use crate::storage::{Fuse, Handle, MemberDisk};
 pub use client::{Asked, Operation, Outcome};
 use client::{Call, Client, Step};
 use oracle::Oracle;
@@ -97,6 +97,8 @@ enum Due {
     Request {
         call: Call,
         to: NodeId,
+        bytes: Rc<[u8]>,
+        is_query: bool,
     },
     Reply {
         call: Call,
@@ -171,7 +173,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             pieces: Vec::new(),
             clients: Vec::new(),
             operations: Vec::new(),
-            oracle: Oracle::new(trial.machine()),
+            oracle: Oracle::new(trial.machine(), plan.sessions.sessions_max),
             ghost: Ghost::default(),
             floor: 0,
             is_open: true,
@@ -265,7 +267,14 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
                     self.input(node, |process| process.core.peer_lost(peer));
                 }
             }
-            Due::Request { call, to } => self.request(call, to),
+            Due::Request { call, to, bytes, is_query } => {
+                self.input(to, |process| match is_query {
+                    true => {
+                        process.core.query(GROUP, bytes.to_vec().into(), call, &mut process.out)
+                    }
+                    false => process.core.propose(GROUP, &bytes, call, &mut process.out),
+                })
+            }
             Due::Reply { call, reply } => self.reply(call, &reply),
             Due::Wake(call) => self.wake(call),
             Due::Sweep => {
@@ -333,10 +342,15 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         client.attempt += 1;
         let call = Call { client: number, operation: client.operation, attempt: client.attempt };
         let to = client.server;
+        let Some(under_way) = &client.under_way else { return };
+        let is_query = matches!(under_way.asked, Some(Asked::Query(_)));
+        let bytes: Rc<[u8]> = under_way.bytes.as_slice().into();
         let patience = self.plan.patience + client.dice.below(self.plan.patience);
         self.schedule(self.now + patience, Due::Wake(call));
         for delay in self.way().into_iter().flatten() {
-            self.schedule(self.now + delay, Due::Request { call, to });
+            // It arrives even where its operation is over by then.
+            let bytes = bytes.clone();
+            self.schedule(self.now + delay, Due::Request { call, to, bytes, is_query });
         }
     }
 
@@ -349,22 +363,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         let twice = self.dice.permille(duplicate_permille);
         let mut draw = || self.dice.between(delay.0, delay.1);
         [Some(draw()), twice.then(draw)]
-    }
-
-    fn request(&mut self, call: Call, to: NodeId) {
-        let client = &self.clients[call.client];
-        let Some(under_way) = &client.under_way else { return };
-        // What is still on its way after its operation has ended arrives all the same, in earnest; its
-        // bytes are not kept here, and a duplicate of the present ones does the same.
-        if call.operation != client.operation {
-            return;
-        }
-        let bytes = under_way.bytes.clone();
-        let is_query = matches!(under_way.asked, Some(Asked::Query(_)));
-        self.input(to, |process| match is_query {
-            true => process.core.query(GROUP, bytes.into(), call, &mut process.out),
-            false => process.core.propose(GROUP, &bytes, call, &mut process.out),
-        });
     }
 
     fn reply(&mut self, call: Call, reply: &Reply) {
@@ -531,13 +529,5 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         let node = |node: &NodeId| self.servers[node].process.as_ref()?.core.node(GROUP);
         let leads = |id: &NodeId| node(id).is_some_and(raft_core::Node::is_leader);
         self.nodes().filter(leads).max_by_key(|id| node(id).map(raft_core::Node::term))
-    }
-
-    fn settings(&self) -> GroupSettings {
-        self.plan.settings.clone()
-    }
-
-    fn disk_faults(&self) -> DiskFaults {
-        self.plan.disk
     }
 }

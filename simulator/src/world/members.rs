@@ -25,7 +25,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Starts a member's process, if it does not run.
     pub(super) fn start(&mut self, node: NodeId) {
         let nodes: Vec<NodeId> = self.nodes().collect();
-        let (mut settings, faults, seed) = (self.settings(), self.disk_faults(), self.plan.seed);
+        let (mut settings, seed) = (self.plan.settings.clone(), self.plan.seed);
+        let sessions = self.plan.sessions;
         let server = self.server(node);
         if server.process.is_some() {
             return;
@@ -45,14 +46,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
             }
         };
-        debug_assert_eq!(faults.missing, None, "clients know nothing of broken disks");
         let bootstrap = match &recovered.snapshot {
             None => Bootstrap::Trusted(nodes.clone()),
             Some(_) => Bootstrap::Stored,
         };
         let fuse = Fuse::default();
         let storage = Handle::new(server.disk.clone(), fuse.clone());
-        let machine = Watched::new(self.trial.machine());
+        let machine = Watched::new(self.trial.machine(), sessions);
         let group = Group::new(GROUP, machine).with_settings(settings);
         let mut core = HostCore::new(REQUEST_BYTES_MAX);
         if let Err(error) = core.add_group(group, &bootstrap, &recovered, storage) {

@@ -45,6 +45,14 @@ pub(super) fn name_of(bytes: &[u8]) -> Option<CommandName> {
     }
 }
 
+/// What is known of a client.
+struct Session {
+    opened: LogIndex,
+    last_used: LogIndex,
+    /// The last sequence that was executed.
+    sequence: u64,
+}
+
 /// A read that a client was answered.
 struct Read {
     index: LogIndex,
@@ -56,8 +64,8 @@ struct Read {
 pub(super) struct Oracle<M> {
     machine: M,
     last: EntryId,
-    /// When each session was opened, and the last sequence that was executed.
-    sessions: BTreeMap<u128, (LogIndex, u64)>,
+    sessions_max: u64,
+    sessions: BTreeMap<u128, Session>,
     /// Index and reply of each command that was executed.
     executed: BTreeMap<CommandName, (LogIndex, Vec<u8>)>,
     /// Commands as they were executed, to be run again.
@@ -67,10 +75,11 @@ pub(super) struct Oracle<M> {
 
 impl<M: StateMachine> Oracle<M> {
     /// Knows nothing yet; `machine` is a fresh one.
-    pub(super) fn new(machine: M) -> Self {
+    pub(super) fn new(machine: M, sessions_max: u64) -> Self {
         Oracle {
             machine,
             last: EntryId::ZERO,
+            sessions_max,
             sessions: BTreeMap::new(),
             executed: BTreeMap::new(),
             log: Vec::new(),
@@ -96,19 +105,33 @@ impl<M: StateMachine> Oracle<M> {
         self.last = id;
         match unwrap(bytes) {
             Some(Wrapped::Open { client }) => {
-                // Asked twice, the first answer stays.
-                self.sessions.entry(client).or_insert((id.index, 0));
+                let fresh = Session { opened: id.index, last_used: 0, sequence: 0 };
+                self.sessions.entry(client).or_insert(fresh).last_used = id.index;
+                self.expire_sessions();
             }
             Some(Wrapped::Command { name, command }) => {
-                let Some(session) = self.sessions.get_mut(&name.client) else { return };
-                if session.0 == name.opened && name.sequence > session.1 {
-                    session.1 = name.sequence;
+                let session = self.sessions.get_mut(&name.client);
+                let Some(session) = session.filter(|session| session.opened == name.opened) else {
+                    return;
+                };
+                session.last_used = id.index;
+                if name.sequence > session.sequence {
+                    session.sequence = name.sequence;
                     let reply = execute(&mut self.machine, id, command);
                     self.executed.insert(name, (id.index, reply));
                     self.log.push((id.index, command.to_vec()));
                 }
             }
             None => {}
+        }
+    }
+
+    /// The session that was used least recently makes room.
+    fn expire_sessions(&mut self) {
+        while self.sessions.len() as u64 > self.sessions_max {
+            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
+            let client = *oldest.expect("there are too many").0;
+            self.sessions.remove(&client);
         }
     }
 

@@ -3,6 +3,7 @@
 use raft_core::Config;
 use raft_core::replica::SnapshotPolicy;
 use raft_host::core::GroupSettings;
+use raft_host::session::Limits;
 
 use crate::dice::Dice;
 use crate::network::NetworkFaults;
@@ -23,6 +24,7 @@ pub(super) struct Plan {
     pub(super) patience: u64,
     /// How often they give up then, of a thousand times.
     pub(super) abandon_permille: u32,
+    pub(super) sessions: Limits,
     /// How often the nemesis does each of its things, of a thousand steps.
     pub(super) rates: Rates,
 }
@@ -47,10 +49,15 @@ impl Plan {
         settings.config = draw_config(dice);
         settings.snapshots = draw_policy(dice);
         settings.query_patience_ticks = *dice.pick(&[50, 500]);
+        let clients = dice.between(1, 8) as usize;
+        // Sometimes there is no room for all.
+        let sessions_max = if dice.permille(200) { clients.div_ceil(2) as u64 } else { 1000 };
+        let reply_bytes_max = *dice.pick(&[1, 4096, 4096]);
         Plan {
             seed,
             nodes: *dice.pick(&[1, 3, 3, 3, 5]),
-            clients: dice.between(1, 8) as usize,
+            clients,
+            sessions: Limits { sessions_max, reply_bytes_max },
             settings,
             disk: draw_disk(dice),
             network: draw_network(dice),

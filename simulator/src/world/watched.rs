@@ -32,9 +32,9 @@ pub struct Seen {
 
 impl<M: StateMachine> Watched<M> {
     /// Wraps a fresh machine.
-    pub fn new(machine: M) -> Self {
+    pub fn new(machine: M, limits: Limits) -> Self {
         Watched {
-            machine: Sessions::new(machine, Limits::default()),
+            machine: Sessions::new(machine, limits),
             last: 0,
             hash: 0,
             seen: Vec::new(),
