@@ -146,8 +146,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             |id| servers.values().filter(|server| server.disk.borrow().durable().holds(id)).count();
         let process = servers[&node].process.as_ref().expect("it was turned");
         let core = process.core.node(GROUP).expect("there is one group");
-        if let Some(bug) = process.core.status(GROUP).and_then(|status| status.bug) {
-            return ghost.broke(Rule::NoBug, format!("node {node}: {bug}"));
+        if process.core.stats().groups_poisoned > 0 {
+            let bug = process.core.status(GROUP).and_then(|status| status.bug);
+            return ghost.broke(Rule::NoBug, format!("node {node}: {bug:?}"));
         }
         let watermark = core.check_invariants(&process.watermark);
         let quorum = plan.nodes as usize / 2 + 1;
