@@ -25,6 +25,9 @@ const HEADER_BYTES: u64 = 64;
 /// Bytes of contents in a block.
 const BLOCK_BYTES: usize = 64 * 1024;
 const CRC_BYTES: usize = 4;
+/// A snapshot in the making is synced in steps of so many bytes: in one go at its end, a large one would
+/// keep the log, which has the same thread, waiting for seconds.
+const SYNC_STEP_BYTES: usize = 4 << 20;
 
 /// The name of a snapshot's file.
 fn file_name(group: GroupId, last: EntryId) -> String {
@@ -95,6 +98,8 @@ struct Staged<F> {
     size: u64,
     /// The block that is not full yet.
     block: Vec<u8>,
+    /// Bytes written since the last sync.
+    unsynced: usize,
     error: Option<SnapshotError>,
 }
 
@@ -146,7 +151,7 @@ impl<D: Disk> SnapshotStore<D> {
     fn begin(&self, group: GroupId, last: EntryId) -> Option<Staged<D::File>> {
         let file = self.disk.open(&staged_name(group, last), OpenMode::Create).ok()?;
         let error = file.write_at(&header(group, last), 0).map_err(failed("write")).err();
-        Some(Staged { file, size: 0, block: Vec::new(), error })
+        Some(Staged { file, size: 0, block: Vec::new(), unsynced: 0, error })
     }
 
     /// Makes a staged snapshot durable: first its contents, then its name. If it can't be, its file
@@ -308,7 +313,12 @@ impl<F: DiskFile> Staged<F> {
         let crc = block_crc(group, last, number, &self.block);
         self.block.extend_from_slice(&crc.to_le_bytes());
         self.file.write_at(&self.block, block_offset(number)).map_err(failed("write"))?;
+        self.unsynced += self.block.len();
         self.block.clear();
+        if self.unsynced >= SYNC_STEP_BYTES {
+            self.unsynced = 0;
+            self.file.sync_data().map_err(failed("sync"))?;
+        }
         Ok(())
     }
 }

@@ -71,3 +71,17 @@ fn one_that_was_given_up_goes_when_a_later_one_begins() {
     assert!(seal(&mut wal, 9, 1000));
     assert!(!seal(&mut wal, 5, 1000), "it is not there any more");
 }
+
+#[test]
+fn a_large_one_is_synced_step_by_step() {
+    let disk = SimDisk::new();
+    let mut wal = open(&disk);
+    let (mut most, chunk_bytes) = (0, 1 << 20);
+    for offset in (0..12 << 20).step_by(chunk_bytes) {
+        stage(&mut wal, GROUP, 5, offset, chunk_bytes);
+        most = most.max(disk.unsynced());
+    }
+    // One go at the end would find 24,000 sectors to be written.
+    assert!(most < 9000, "{most} sectors for one sync");
+    assert!(seal(&mut wal, 5, 12 << 20));
+}
