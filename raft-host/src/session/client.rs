@@ -61,6 +61,14 @@ struct Attempts {
     deadline: Instant,
     /// The newest end that left it open whether the command was applied.
     unknown: Option<Unknown>,
+    /// The newest one that did not.
+    refused: Option<NotAppended>,
+}
+
+impl Attempts {
+    fn until(deadline: Instant) -> Self {
+        Attempts { deadline, unknown: None, refused: None }
+    }
 }
 
 impl SessionClient {
@@ -90,7 +98,7 @@ impl SessionClient {
         loop {
             self.open(deadline)?;
             let wrapped = self.session.next(command).expect("the session is open");
-            let mut attempts = Attempts { deadline, unknown: None };
+            let mut attempts = Attempts::until(deadline);
             match self.send(&wrapped, &mut attempts)? {
                 Answer::Applied(reply) => return Ok(reply),
                 Answer::AppliedReplyDropped => return Err(SessionError::ReplyDropped),
@@ -122,17 +130,19 @@ impl SessionClient {
         if self.session.is_open() {
             return Ok(());
         }
-        let mut attempts = Attempts { deadline, unknown: None };
+        let mut attempts = Attempts::until(deadline);
         match self.send(&self.session.open(), &mut attempts) {
             Ok(Answer::Opened(id)) => {
                 self.session.opened(id);
                 Ok(())
             }
             Ok(_) => Err(SessionError::OtherVersion),
-            // The command itself has not been sent.
+            // The command itself has not been sent. Who said why there is no session knows more than
+            // the one whose answer was waited for in vain.
             Err(SessionError::Unknown(why)) => {
-                let what = format!("no session was opened in time: {why}");
-                Err(SessionError::NotApplied(NotAppended::Unreachable(what)))
+                let silence =
+                    || NotAppended::Unreachable(format!("no session was opened in time: {why}"));
+                Err(SessionError::NotApplied(attempts.refused.unwrap_or_else(silence)))
             }
             Err(error) => Err(error),
         }
@@ -150,7 +160,10 @@ impl SessionClient {
                     attempts.unknown = Some(why);
                     None
                 }
-                Err(ProposeError::NotAppended(why)) => Some(why),
+                Err(ProposeError::NotAppended(why)) => {
+                    attempts.refused = Some(why.clone());
+                    Some(why)
+                }
             };
             let is_final = why.as_ref().is_some_and(is_final);
             if is_final || Instant::now() >= attempts.deadline {
