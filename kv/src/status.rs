@@ -23,8 +23,8 @@ const COLUMNS: [(&str, &str); 8] = [
     ("LOG BYTES", "state_bytes"),
 ];
 
-/// What stands under NOTE: the first of these that is there.
-const NOTES: [&str; 3] = ["bug", "fenced", "why_no_leader"];
+/// What stands under NOTE, besides why there is no vote: the first of these that is there.
+const NOTES: [&str; 2] = ["why_no_leader", "snapshot_failed"];
 
 /// Asks every member, and prints what they say.
 pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
@@ -78,7 +78,7 @@ fn print_table(members: &[(u64, String)], answers: &[Result<Value, String>]) {
             Ok(status) => {
                 let group = &status["groups"][0];
                 row.extend(COLUMNS.map(|(_, field)| text(&group[field])));
-                row.push(note(group));
+                row.push(note(status));
             }
             Err(error) => {
                 row.extend(COLUMNS.map(|_| "-".to_owned()));
@@ -104,10 +104,18 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn note(group: &Value) -> String {
-    let standing = group["standing"].as_str().filter(|standing| *standing != "voter");
-    let note = NOTES.iter().find_map(|field| group[*field].as_str());
-    standing.or(note).unwrap_or_default().to_owned()
+/// What is out of order: the worst of the member's own troubles, and whom it can't talk to.
+fn note(status: &Value) -> String {
+    let group = &status["groups"][0];
+    let of = |field: &str| group[field].as_str();
+    let fatal = of("bug").or(of("fenced"));
+    let standing = of("standing").filter(|standing| *standing != "voter");
+    let other = NOTES.iter().find_map(|field| of(field));
+    let own = fatal.or(standing).or(other).map(str::to_owned);
+    let peers = status["peers"].as_array().into_iter().flatten();
+    let refusals = peers
+        .filter_map(|peer| Some(format!("node {} at {}", peer["node"], peer["refused"].as_str()?)));
+    own.into_iter().chain(refusals).collect::<Vec<_>>().join("; ")
 }
 
 /// Prints a line whenever a member's part in its group changes. Returns when it is to stop, or the

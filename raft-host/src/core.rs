@@ -193,8 +193,7 @@ impl<S: Storage, R> HostCore<S, R> {
         };
         let slot = &mut self.slots[place];
         slot.catch_up(self.now);
-        let stepped = slot.guarded(|replica| replica.step(message));
-        self.stats.messages_refused += u64::from(!matches!(stepped, Some(Ok(()))));
+        self.stats.messages_refused += u64::from(!slot.step(message));
         self.touch(place);
     }
 
@@ -265,6 +264,13 @@ impl<S: Storage, R> HostCore<S, R> {
         if let Some(place) = self.place(group) {
             self.slots[place].guarded(|replica| replica.stage_snapshot(chunk));
             self.touch(place);
+        }
+    }
+
+    /// The storage of a group could store a snapshot, or could not: the status says so.
+    pub fn snapshot_stored(&mut self, group: GroupId, stored: Result<(), &SnapshotError>) {
+        if let Some(place) = self.place(group) {
+            self.slots[place].snapshot_failed = stored.err().map(ToString::to_string);
         }
     }
 

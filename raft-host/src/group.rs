@@ -4,13 +4,14 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use raft_core::message::Envelope;
+use raft_core::error::{Error, Rejection};
+use raft_core::message::{Envelope, Message};
 use raft_core::ready::ReadTicket;
 use raft_core::replica::{Event, Replica};
 use raft_core::storage::Storage;
 use raft_core::ticket::{End, Ticket};
 use raft_core::transport::Transport;
-use raft_core::types::{GroupId, NodeId, Term};
+use raft_core::types::{GroupId, Member, NodeId, Term};
 
 use crate::core::{GroupSettings, Output, Reply};
 use crate::hooks::{AnyHooks, AnyMachine};
@@ -81,6 +82,10 @@ pub(crate) struct Slot<S, R> {
     budget: Budget,
     counters: GroupCounters,
     events: Vec<Event>,
+    /// The last message that was refused.
+    refused: Option<(Member, Rejection)>,
+    /// Why the last snapshot failed, if it did.
+    pub(crate) snapshot_failed: Option<String>,
 }
 
 impl<S: Storage, R> Slot<S, R> {
@@ -109,6 +114,22 @@ impl<S: Storage, R> Slot<S, R> {
             budget: Budget { used: 0, limit: settings.request_bytes_max },
             counters: GroupCounters::default(),
             events: Vec::new(),
+            refused: None,
+            snapshot_failed: None,
+        }
+    }
+
+    /// Hands a message to the replica; whether it took it.
+    pub(crate) fn step(&mut self, message: Message) -> bool {
+        let from = message.from;
+        match self.guarded(|replica| replica.step(message)) {
+            Some(Ok(())) => true,
+            Some(Err(Error::Rejected(why))) => {
+                self.refused = Some((from, why));
+                false
+            }
+            // Of these the status tells already.
+            Some(Err(Error::Fenced | Error::Bug)) | None => false,
         }
     }
 
@@ -390,6 +411,9 @@ impl<S: Storage, R> Slot<S, R> {
     pub(crate) fn status(&self) -> GroupStatus {
         let mut status = GroupStatus::new(self.group, self.replica.node());
         status.bug = self.poisoned.clone();
+        status.snapshot_failed = self.snapshot_failed.clone();
+        let refused = self.refused.as_ref();
+        status.message_refused = refused.map(|(from, why)| format!("node {from}: {why}"));
         status.open_proposals = self.proposals.len();
         status.open_queries = self.queries.len();
         status.request_bytes = self.budget.used;

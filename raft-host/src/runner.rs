@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use raft_core::storage::Completion;
 use raft_core::types::{ClusterId, GroupId, NodeId};
 use raft_transport::tcp::reactor::{ClientId, Event, Reactor, ReactorError};
 
@@ -206,6 +207,11 @@ impl Runner {
         let mut mail = std::mem::take(&mut self.mail);
         let stop = self.mailbox.take(&mut mail);
         for (group, completion) in mail.completions.drain(..) {
+            match &completion {
+                Completion::Sealed(_) => self.core.snapshot_stored(group, Ok(())),
+                Completion::SealFailed(_, why) => self.core.snapshot_stored(group, Err(why)),
+                _ => {}
+            }
             self.core.with_storage(group, |store| store.completed(completion));
         }
         for (group, result) in mail.snapshots.drain(..) {

@@ -52,6 +52,10 @@ pub struct GroupStatus {
     pub held_messages: usize,
     /// Why the member is fenced, if it is. It then needs a restart.
     pub fenced: Option<String>,
+    /// Why the last snapshot could not be stored, if it could not. The log keeps growing meanwhile.
+    pub snapshot_failed: Option<String>,
+    /// From whom a message was refused last, and why. Such a message changes nothing.
+    pub message_refused: Option<String>,
     /// What a bug said, if the member stopped at one. It then needs a restart.
     pub bug: Option<String>,
     /// Proposals that wait for their end.

@@ -231,21 +231,25 @@ fn a_new_cluster_is_new_once() {
     });
 }
 
-/// A disk that is full when told so.
+/// A disk that is full for files whose name begins so, when told so.
 struct FullDisk {
     disk: FileDisk,
+    prefix: &'static str,
     full: Arc<AtomicBool>,
 }
 
 struct FullFile {
     file: <FileDisk as Disk>::File,
-    full: Arc<AtomicBool>,
+    /// `None` where there is always room.
+    full: Option<Arc<AtomicBool>>,
 }
 
-fn room(full: &AtomicBool) -> io::Result<()> {
-    match full.load(Ordering::SeqCst) {
-        true => Err(io::ErrorKind::StorageFull.into()),
-        false => Ok(()),
+impl FullFile {
+    fn room(&self) -> io::Result<()> {
+        match self.full.as_ref().is_some_and(|full| full.load(Ordering::SeqCst)) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -254,7 +258,8 @@ impl Disk for FullDisk {
     type Lock = <FileDisk as Disk>::Lock;
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<FullFile> {
-        Ok(FullFile { file: self.disk.open(name, mode)?, full: self.full.clone() })
+        let full = name.starts_with(self.prefix).then(|| self.full.clone());
+        Ok(FullFile { file: self.disk.open(name, mode)?, full })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -288,12 +293,12 @@ impl DiskFile for FullFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        room(&self.full)?;
+        self.room()?;
         DiskFile::write_at(&self.file, bytes, offset)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        room(&self.full)?;
+        self.room()?;
         DiskFile::set_len(&self.file, bytes)
     }
 
@@ -307,7 +312,8 @@ fn a_full_disk_fences_the_member_which_names_the_cause_and_recovers() {
     let dir = TempDir::new("full");
     let full = Arc::new(AtomicBool::new(false));
     let open = || {
-        let disk = FullDisk { disk: FileDisk::open(dir.path()).unwrap(), full: full.clone() };
+        let disk = FileDisk::open(dir.path()).unwrap();
+        let disk = FullDisk { disk, prefix: "", full: full.clone() };
         Host::start_on(disk, alone(&dir), [Group::new(1, Journal::default())])
     };
     let host = open().unwrap();
@@ -331,6 +337,35 @@ fn a_full_disk_fences_the_member_which_names_the_cause_and_recovers() {
     client.propose("after").wait().unwrap();
     let all = String::from_utf8(client.query("").wait().unwrap().into()).unwrap();
     assert!(all == "kept\nafter\n" || all == "kept\nperhaps\nafter\n", "{all}");
+    host.shutdown().unwrap();
+}
+
+#[test]
+fn a_snapshot_that_finds_no_room_is_named_and_the_log_goes_on() {
+    let dir = TempDir::new("full-snapshots");
+    let full = Arc::new(AtomicBool::new(true));
+    let disk = FileDisk::open(dir.path()).unwrap();
+    let disk = FullDisk { disk, prefix: "staged-", full: full.clone() };
+    let mut settings = GroupSettings::default();
+    settings.snapshots.state_bytes_max = Some(4000);
+    let group = Group::new(1, Journal::default()).with_settings(settings);
+    let host = Host::start_on(disk, alone(&dir), [group]).unwrap();
+    let client = host.client(1);
+    assert_eq!(client.wait_for_leader(PATIENCE), Some(1));
+    let status = || client.status().unwrap();
+    until("the failure shows", || {
+        client.propose("command").wait_timeout(PATIENCE).unwrap().unwrap();
+        status().snapshot_failed.is_some()
+    });
+    let why = status().snapshot_failed.unwrap();
+    assert!(why.contains("no storage space"), "{why}");
+    assert_eq!((status().snapshot_index, status().fenced), (0, None));
+    full.store(false, Ordering::SeqCst);
+    until("a later one succeeds", || {
+        client.propose("command").wait_timeout(PATIENCE).unwrap().unwrap();
+        status().snapshot_index > 0
+    });
+    assert_eq!(status().snapshot_failed, None);
     host.shutdown().unwrap();
 }
 
