@@ -9,7 +9,7 @@
 use super::{Action, Answer, Operation, Outcome, brief};
 
 /// What a key has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct KeyState {
     /// Its value, `None` if it is absent.
     pub value: Option<String>,

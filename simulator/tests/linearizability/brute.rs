@@ -1,5 +1,7 @@
 //! Small random histories, judged by the checker and by trying every order.
 
+use std::collections::HashSet;
+
 use simulator::dice::Dice;
 use simulator::history::model::{KeyState, Reply};
 use simulator::history::{Action, Answer, History, Operation, Outcome};
@@ -13,43 +15,56 @@ fn count() -> u64 {
     }
 }
 
+/// Operations that have a place, as bits, with what the two keys have then.
+type Point = (u32, [KeyState; 2]);
+
 /// Whether some order of some of the operations, with all definite ones among them, explains every
-/// answer. Written to be seen to be right: the definition, on all keys at once.
-fn some_order_explains(operations: &[Operation], placed: u32, keys: &[KeyState; 2]) -> bool {
+/// answer. Written to be seen to be right: the definition, on all keys at once. From a point that is
+/// among the hopeless ones there is no way on; they only save time.
+fn some_order_explains(
+    operations: &[Operation],
+    point: &Point,
+    hopeless: &mut HashSet<Point>,
+) -> bool {
+    let (placed, keys) = point;
     let waiting = |at: &usize| placed & 1 << at == 0;
     let definite = |at: &usize| operations[*at].outcome != Outcome::Unknown;
     if (0..operations.len()).filter(definite).all(|at| !waiting(&at)) {
         return true;
     }
-    (0..operations.len()).filter(waiting).any(|next| {
-        let overdue = |other: usize| {
-            definite(&other) && operations[other].return_ns < Some(operations[next].call_ns)
-        };
-        if (0..operations.len()).filter(waiting).any(overdue) {
-            return false;
-        }
-        let mut after = keys.clone();
-        let key = usize::from(operations[next].key == "b");
-        after[key].apply(&operations[next]).is_ok()
-            && some_order_explains(operations, placed | 1 << next, &after)
-    })
+    let found = !hopeless.contains(point)
+        && (0..operations.len()).filter(waiting).any(|next| {
+            let overdue = |other: usize| {
+                definite(&other) && operations[other].return_ns < Some(operations[next].call_ns)
+            };
+            if (0..operations.len()).filter(waiting).any(overdue) {
+                return false;
+            }
+            let mut after = keys.clone();
+            let key = usize::from(operations[next].key == "b");
+            after[key].apply(&operations[next]).is_ok()
+                && some_order_explains(operations, &(placed | 1 << next, after), hopeless)
+        });
+    if !found {
+        hopeless.insert(point.clone());
+    }
+    found
 }
 
 fn linearizable(history: &History) -> bool {
-    some_order_explains(history.operations(), 0, &Default::default())
+    some_order_explains(history.operations(), &Default::default(), &mut HashSet::new())
 }
 
 /// A few operations at random times. The answers come from a run in the order of random moments, mostly
 /// within the operations' times, so that about half of the histories are linearizable.
-fn small_history(dice: &mut Dice) -> History {
-    let count = dice.between(2, 6);
+fn small_history(dice: &mut Dice, count: u64) -> History {
     let keys = if dice.permille(200) { 2 } else { 1 };
     let versions = dice.coin();
     let honest = dice.permille(200);
     let writes_permille = *dice.pick(&[300, 600, 900]);
     let mut plans: Vec<(u64, Operation)> = (0..count)
         .map(|client| {
-            let call_ns = dice.below(12);
+            let call_ns = dice.below(2 * count);
             let return_ns = call_ns + dice.below(6);
             let key = if dice.below(keys) == 0 { "a" } else { "b" };
             let mut operation = Operation::new(client, key, action(dice, writes_permille), call_ns);
@@ -140,34 +155,50 @@ fn disturb(dice: &mut Dice, operation: &mut Operation) {
     }
 }
 
+/// Judges both ways; answers whether it is linearizable.
+fn judge(number: u64, history: &History) -> bool {
+    let expected = linearizable(history);
+    let verdict = check(history);
+    let agrees = match &verdict {
+        Verdict::Linearizable => expected,
+        Verdict::NotLinearizable(_) => !expected,
+        Verdict::Inconclusive { .. } => false,
+    };
+    if !agrees {
+        let mut lines = Vec::new();
+        history.write(&mut lines).expect("a vector takes everything");
+        let lines = String::from_utf8_lossy(&lines);
+        panic!("history {number}: brute force says {expected}, the checker: {verdict}\n{lines}");
+    }
+    expected
+}
+
+/// Judges so many histories, and sees to it that there are enough of each kind: by verdict, and with
+/// unknown outcomes.
+fn agree(stream: &str, count: u64, operations_max: u64) {
+    let mut dice = Dice::new(1, stream);
+    let mut verdicts = [0; 2];
+    let mut with_unknown = [0; 2];
+    for number in 0..count {
+        let operations = dice.between(2, operations_max);
+        let history = small_history(&mut dice, operations);
+        let verdict = usize::from(judge(number, &history));
+        let unknown = |operation: &Operation| operation.outcome == Outcome::Unknown;
+        verdicts[verdict] += 1;
+        with_unknown[verdict] += u64::from(history.operations().iter().any(unknown));
+    }
+    let [wrong, right] = verdicts;
+    println!("{right} linearizable, {wrong} not; with unknown outcomes: {with_unknown:?}");
+    assert!(verdicts.iter().all(|&n| n >= count / 4), "{right} linearizable, {wrong} not");
+    assert!(with_unknown.iter().all(|&n| n >= count / 20), "{with_unknown:?}");
+}
+
 #[test]
 fn checker_and_brute_force_agree_on_small_histories() {
-    let mut dice = Dice::new(1, "small histories");
-    let (mut right, mut wrong, mut with_unknown) = (0, 0, [0, 0]);
-    for number in 0..count() {
-        let history = small_history(&mut dice);
-        let expected = linearizable(&history);
-        let verdict = check(&history);
-        let agrees = match &verdict {
-            Verdict::Linearizable => expected,
-            Verdict::NotLinearizable(_) => !expected,
-            Verdict::Inconclusive { .. } => false,
-        };
-        if !agrees {
-            let mut lines = Vec::new();
-            history.write(&mut lines).unwrap();
-            let lines = String::from_utf8(lines).unwrap();
-            panic!(
-                "history {number}: brute force says {expected}, the checker: {verdict}\n{lines}"
-            );
-        }
-        *if expected { &mut right } else { &mut wrong } += 1;
-        let unknown = |operation: &Operation| operation.outcome == Outcome::Unknown;
-        let has_unknown = history.operations().iter().any(unknown);
-        with_unknown[usize::from(expected)] += u64::from(has_unknown);
-    }
-    println!("{right} linearizable, {wrong} not; with unknown outcomes: {with_unknown:?}");
-    let share = count() / 4;
-    assert!(right >= share && wrong >= share, "{right} linearizable, {wrong} not");
-    assert!(with_unknown.iter().all(|&n| n >= count() / 20), "{with_unknown:?}");
+    agree("small histories", count(), 6);
+}
+
+#[test]
+fn they_agree_on_histories_of_twice_the_size() {
+    agree("larger histories", count() / 10, 12);
 }
