@@ -185,3 +185,34 @@ fn fault(client: &Client, number: usize) -> Option<String> {
         Err(error) => Some(format!("{name}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use kv::Server;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_missing_or_wrong_is_named() {
+        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let ports = listeners.map(|l| l.local_addr().expect("it listens").port());
+        let cluster: Cluster =
+            format!("1=127.0.0.1:{}/{}", ports[0], ports[1]).parse().expect("one member");
+        let _host = Server::new(&cluster, 1).start_in_memory().expect("the ports are free");
+        let mut client = Client::new(&cluster);
+        for number in [0, 1, 3] {
+            client.put(&key(number), &value(number)).expect("it leads alone");
+        }
+        assert_eq!(read_back(&cluster, &[0, 1, 3], 1, 2), Ok(()));
+        client.put(&key(1), b"other").expect("it leads alone");
+        let name = |number| String::from_utf8(key(number)).expect("names are text");
+        let said = read_back(&cluster, &[0, 1, 2, 3], 2, 2).expect_err("one is wrong, one missing");
+        let (wrong, missing) = (name(1), name(2));
+        assert_eq!(
+            said,
+            format!("2 ACKNOWLEDGED WRITES LOST:\n  {wrong} has \"other\"\n  {missing} is missing")
+        );
+    }
+}
