@@ -5,13 +5,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Addresses, CLUSTER, Journal, PATIENCE, until};
 use raft_core::block::{BlockBuilder, EntryKind, View, Views};
+use raft_core::checksum::crc32c;
 use raft_core::membership::Membership;
 use raft_core::message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Envelope, InstallSnapshot, Message,
@@ -37,6 +39,8 @@ impl Pair {
         let addresses = Addresses::new(3);
         let host = |node| {
             let config = addresses.fill(HostConfig::in_memory(CLUSTER, node)).new_cluster(true);
+            // Slow ticks: no election comes of a busy machine while a test compares states.
+            let config = config.tick_interval(Duration::from_millis(30));
             Host::start(config, [Group::new(GROUP, Journal::default())]).unwrap()
         };
         let pair = Pair { hosts: [host(1), host(2)], addresses };
@@ -284,5 +288,61 @@ fn strangers_and_those_who_speak_for_others_are_refused_by_the_connection() {
     liar.say("a liar is refused", &envelope, || third_refused("on a connection of others"));
     assert_eq!(before, state(to));
     assert_eq!(status(to).core.messages_refused, 0, "it never came as far as the group");
+    pair.propose();
+}
+
+/// A frame, as docs/wire-format.md draws it.
+fn frame(kind: u8, body: &[u8], length: u32) -> Vec<u8> {
+    let mut frame = [b"raft", &[1, kind, 0, 0][..], &length.to_le_bytes()].concat();
+    frame.extend(crc32c(body).to_le_bytes());
+    frame.extend(crc32c(&frame).to_le_bytes());
+    [frame.as_slice(), body].concat()
+}
+
+/// What node 3 of a cluster says first to another node.
+fn hello(cluster: ClusterId, to: NodeId) -> Vec<u8> {
+    let words = [cluster, 3, 0, to, 0].map(u64::to_le_bytes);
+    let body = [words.as_flattened(), &[1, 1]].concat();
+    frame(1, &body, body.len() as u32)
+}
+
+#[test]
+fn bytes_that_are_no_frame_are_refused_by_name_on_the_port_for_members() {
+    let pair = Pair::start();
+    let to = pair.leader();
+    let (node, address) = (status(to).node, to.peer_address());
+    let before = state(to);
+    let good = hello(CLUSTER, node);
+    let mut damaged_header = good.clone();
+    damaged_header[9] ^= 1;
+    let mut damaged_body = good.clone();
+    damaged_body[30] ^= 1;
+    let cases = [
+        (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n".to_vec(), "not our protocol"),
+        (damaged_header, "frame header checksum"),
+        (damaged_body, "frame body checksum"),
+        (frame(1, b"", u32::MAX), "a frame of 4294967295 bytes, where at most 64 are taken"),
+        (frame(4, b"", 0), "out of place"),
+        (frame(9, b"", 0), "frame kind 9 is not known"),
+        (frame(1, b"hello", 5), "no handshake: 5 bytes"),
+        (hello(CLUSTER + 1, node), "another cluster"),
+        (hello(CLUSTER, 8), "the address is that of node"),
+        ([&good[..], &frame(4, b"", u32::MAX)].concat(), "a frame of 4294967295 bytes"),
+        ([&good[..], &frame(4, b"no message", 10)].concat(), "a message that is none"),
+    ];
+    for (bytes, why) in cases {
+        TcpStream::connect(address).unwrap().write_all(&bytes).unwrap();
+        until(why, || {
+            let HostStatus { stranger_refused, peers, .. } = status(to);
+            let said = peers.into_iter().filter_map(|peer| peer.refused).chain(stranger_refused);
+            said.into_iter().any(|said| said.contains(why))
+        });
+    }
+    // Cut anywhere, it is no more than the beginning of a frame.
+    let first = [&good[..], &frame(4, b"no message", 10)].concat();
+    for cut in 0..first.len() {
+        TcpStream::connect(address).unwrap().write_all(&first[..cut]).unwrap();
+    }
+    assert_eq!(before, state(to));
     pair.propose();
 }

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::{CLUSTER, Journal, PATIENCE, free_ports, until};
+use raft_core::checksum::crc32c;
 use raft_host::rpc::RpcOptions;
 use raft_host::{
     Group, Host, HostConfig, NotAppended, ProposeError, QueryError, RpcClient, Unknown,
@@ -123,7 +124,14 @@ fn who_sends_nonsense_is_closed() {
     let mut body_of_another_version = whole_frame();
     let at = body_of_another_version.len() - 25 - b"rude".len() + 3;
     body_of_another_version[at] ^= 1;
-    for nonsense in [b"GET / HTTP/1.1\r\n\r\n and more".to_vec(), body_of_another_version] {
+    let mut damaged = whole_frame();
+    *damaged.last_mut().unwrap() ^= 1;
+    let mut four_gigabytes = whole_frame();
+    four_gigabytes[8..12].fill(0xff);
+    let crc = crc32c(&four_gigabytes[..16]);
+    four_gigabytes[16..20].copy_from_slice(&crc.to_le_bytes());
+    let http = b"GET / HTTP/1.1\r\n\r\n and more".to_vec();
+    for nonsense in [http, body_of_another_version, damaged, four_gigabytes] {
         let mut rude = TcpStream::connect(address).unwrap();
         rude.set_read_timeout(Some(PATIENCE)).unwrap();
         rude.write_all(&nonsense).unwrap();
@@ -131,6 +139,7 @@ fn who_sends_nonsense_is_closed() {
         assert!(matches!(rude.read(&mut [0; 100]), Ok(0) | Err(_)));
     }
     until("all are gone", || host.status().unwrap().clients == 0);
+    assert_eq!(host.client(1).status().unwrap().counters.proposals, 0);
     host.shutdown().unwrap();
 }
 
