@@ -43,7 +43,7 @@ struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     replay: Option<std::path::PathBuf>,
     /// Stops a configuration behind so many states.
-    #[arg(long, value_name = "COUNT", default_value_t = 60_000_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000_000)]
     states: u64,
     /// How many configurations are explored at the same time.
     #[arg(long, default_value_t = 2)]

@@ -55,14 +55,11 @@ fn every_configuration_finds_its_bug() {
 }
 
 #[test]
-fn every_bug_is_found_somewhere() {
+fn every_bug_has_its_configuration() {
     let planted: Vec<Plant> = configurations().into_iter().map(|c| c.plant).collect();
-    let left: Vec<Plant> = Plant::all().filter(|plant| !planted.contains(plant)).collect();
-    assert_eq!(left, [Plant::SnapshotDropsTail]);
-    let mut setup = named("snapshots");
-    setup.plant = Some(Plant::SnapshotDropsTail);
-    setup.budget = Budget { proposals: 1, snapshots: 1, ..Budget::NOTHING };
-    assert_found(&setup);
+    for plant in Plant::all() {
+        assert!(planted.contains(&plant), "{plant} is looked for nowhere");
+    }
 }
 
 /// A false claim is seen at once by whoever looks at the disk. Its consequences are found, too.
@@ -90,7 +87,7 @@ fn a_search_is_the_same_every_time() {
 fn a_search_stops_where_it_is_told_to() {
     let setup = named("elections");
     let mut reports = 0;
-    let report = explore(&setup, 20_000, &mut |_| reports += 1).expect("a good prologue");
+    let report = explore(&setup, 60_000, &mut |_| reports += 1).expect("a good prologue");
     assert_eq!(report.ended, Ended::Stopped);
     assert!(reports > 0);
 }

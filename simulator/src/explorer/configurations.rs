@@ -37,16 +37,41 @@ const COMPACTED: &[&str] = &[
     "compact 1",
 ];
 
+/// The same where each write is completed by itself.
+const COMPACTED_SLOWLY: &[&str] = &[
+    "timeout 3",
+    "settle",
+    "propose 3",
+    "propose 3",
+    "propose 3",
+    "complete 3",
+    "complete 3",
+    "complete 3",
+    "settle 1 2",
+    "silence 2",
+    "timeout 1",
+    "settle 1 2",
+    "propose 1",
+    "settle 1 2",
+    "snapshot 1",
+    "complete 1",
+    "complete 1",
+    "compact 1",
+];
+
 /// All configurations.
 pub fn configurations() -> Vec<Configuration> {
     vec![
         pair(),
         elections(),
         plain_elections(),
+        ballots(),
         replication(),
         takeover(),
         restarts(),
+        compaction(),
         snapshots(),
+        installs(),
         reads(),
         batches(),
     ]
@@ -55,15 +80,15 @@ pub fn configurations() -> Vec<Configuration> {
 fn pair() -> Configuration {
     let mut setup = Setup::new("pair", "two members, their disks and crashes", 2);
     setup.writes = Writes::OneByOne;
-    setup.budget = Budget { timeouts: 3, proposals: 1, crashes: 2, ..Budget::NOTHING };
+    setup.budget = Budget { timeouts: 3, proposals: 2, crashes: 2, ..Budget::NOTHING };
     let small = Budget { timeouts: 2, crashes: 1, ..Budget::NOTHING };
-    Configuration { setup, small, plant: Plant::VoteForgotten, hunt: small }
+    Configuration { setup, small, plant: Plant::EarlyReceipt, hunt: small }
 }
 
 fn elections() -> Configuration {
     let mut setup = Setup::new("elections", "elections with pre-votes and crashes", 3);
     setup.noop = false;
-    setup.budget = Budget { timeouts: 3, crashes: 1, ..Budget::NOTHING };
+    setup.budget = Budget { timeouts: 2, heartbeats: 1, crashes: 2, ..Budget::NOTHING };
     let small = Budget { timeouts: 2, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::PreVoteCounts, hunt: small }
 }
@@ -78,11 +103,21 @@ fn plain_elections() -> Configuration {
     Configuration { setup, small, plant: Plant::LateVoteCounts, hunt }
 }
 
+fn ballots() -> Configuration {
+    let mut setup = Setup::new("ballots", "votes that are not durable yet, and crashes", 3);
+    setup.pre_vote = false;
+    setup.noop = false;
+    setup.writes = Writes::OneByOne;
+    setup.budget = Budget { timeouts: 3, crashes: 1, ..Budget::NOTHING };
+    let small = Budget { timeouts: 2, ..Budget::NOTHING };
+    let hunt = Budget { timeouts: 2, crashes: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::VoteForgotten, hunt }
+}
+
 fn replication() -> Configuration {
     let mut setup = Setup::new("replication", "entries, lost, doubled and reordered", 3);
     setup.prologue = ELECTED;
-    setup.budget =
-        Budget { heartbeats: 1, proposals: 2, drops: 1, duplicates: 1, ..Budget::NOTHING };
+    setup.budget = Budget { heartbeats: 1, proposals: 2, ..Budget::NOTHING };
     let small = Budget { heartbeats: 1, proposals: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::ForgedAck, hunt: small }
 }
@@ -91,7 +126,7 @@ fn takeover() -> Configuration {
     let mut setup = Setup::new("takeover", "leaders that overwrite each other's entries", 3);
     setup.pre_vote = false;
     setup.prologue = ELECTED;
-    setup.budget = Budget { timeouts: 2, proposals: 1, ..Budget::NOTHING };
+    setup.budget = Budget { timeouts: 2, proposals: 1, crashes: 1, ..Budget::NOTHING };
     let small = Budget { timeouts: 1, proposals: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::RejectCounts, hunt: small }
 }
@@ -100,24 +135,46 @@ fn restarts() -> Configuration {
     let mut setup = Setup::new("restarts", "crashes with writes under way", 3);
     setup.writes = Writes::InGroups;
     setup.prologue = ELECTED;
-    setup.budget = Budget { timeouts: 1, proposals: 1, crashes: 1, ..Budget::NOTHING };
+    setup.budget = Budget { timeouts: 1, proposals: 1, crashes: 2, ..Budget::NOTHING };
     let small = Budget { proposals: 1, crashes: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::EarlyReceipt, hunt: small }
+}
+
+fn compaction() -> Configuration {
+    let mut setup = Setup::new("compaction", "snapshots of two members' own, and crashes", 2);
+    setup.writes = Writes::OneByOne;
+    setup.chunk_bytes_max = 2;
+    setup.prologue = ELECTED;
+    setup.budget = Budget {
+        timeouts: 1,
+        heartbeats: 1,
+        proposals: 1,
+        crashes: 1,
+        snapshots: 2,
+        ..Budget::NOTHING
+    };
+    let small = Budget { proposals: 1, crashes: 1, snapshots: 1, ..Budget::NOTHING };
+    let hunt = Budget { proposals: 2, snapshots: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::SnapshotDropsTail, hunt }
 }
 
 fn snapshots() -> Configuration {
     let mut setup = Setup::new("snapshots", "snapshots sent, installed and compacted", 3);
     setup.chunk_bytes_max = 2;
     setup.prologue = COMPACTED;
-    setup.budget = Budget {
-        timeouts: 1,
-        heartbeats: 1,
-        proposals: 1,
-        crashes: 1,
-        snapshots: 1,
-        ..Budget::NOTHING
-    };
+    setup.budget =
+        Budget { timeouts: 1, heartbeats: 1, crashes: 1, snapshots: 1, ..Budget::NOTHING };
     let small = Budget { heartbeats: 1, snapshots: 1, crashes: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::SnapshotKeepsTail, hunt: small }
+}
+
+fn installs() -> Configuration {
+    let mut setup = Setup::new("installs", "crashes while a snapshot is installed", 3);
+    setup.writes = Writes::OneByOne;
+    setup.chunk_bytes_max = 2;
+    setup.prologue = COMPACTED_SLOWLY;
+    setup.budget = Budget { timeouts: 1, heartbeats: 1, crashes: 1, ..Budget::NOTHING };
+    let small = Budget { heartbeats: 1, crashes: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::SnapshotKeepsTail, hunt: small }
 }
 
@@ -125,7 +182,7 @@ fn reads() -> Configuration {
     let mut setup = Setup::new("reads", "reads, and leaders that were deposed", 3);
     setup.pre_vote = false;
     setup.prologue = ELECTED;
-    setup.budget = Budget { timeouts: 1, heartbeats: 1, reads: 2, ..Budget::NOTHING };
+    setup.budget = Budget { timeouts: 1, heartbeats: 1, reads: 1, ..Budget::NOTHING };
     let small = Budget { timeouts: 1, reads: 1, ..Budget::NOTHING };
     let hunt = Budget { timeouts: 1, heartbeats: 1, reads: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::LateRoundCounts, hunt }
