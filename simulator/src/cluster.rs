@@ -5,6 +5,8 @@
 
 mod life;
 mod look;
+mod mark;
+mod pause;
 mod turn;
 
 use std::cell::RefCell;
@@ -139,6 +141,7 @@ struct Process {
     committed: LogIndex,
     is_fenced: bool,
     jobs: Vec<SnapshotJob>,
+    glance: mark::Glance,
 }
 
 #[derive(Debug)]
@@ -162,6 +165,8 @@ pub struct Cluster {
     dice: Dice,
     commands: u64,
     disks: u64,
+    /// What was due at nodes that stand still.
+    paused: BTreeMap<NodeId, Vec<Due>>,
     trace: u64,
     /// What happened, where somebody wants to know.
     pub story: Option<Vec<Happened>>,
@@ -183,6 +188,7 @@ impl Cluster {
             dice: Dice::new(config.seed, "cluster"),
             commands: 0,
             disks: 0,
+            paused: BTreeMap::new(),
             trace: 0,
             story: None,
             is_loud: false,
@@ -388,6 +394,7 @@ impl Cluster {
     }
 
     fn handle(&mut self, due: Due) {
+        let Some(due) = self.unless_paused(due) else { return };
         match due {
             Due::Arrival(packet) => self.arrive(&packet),
             Due::Tick { node, life } if self.lives(node, life) => {
@@ -448,7 +455,8 @@ impl Cluster {
         if let Some(ticket) = twice {
             self.ghost.broke(Rule::Ticket, format!("{ticket} was given twice"));
         }
-        if result.is_err() {
+        if let Err(reason) = result {
+            Self::mark_refused(reason);
             self.ghost.surely_not_applied(hash);
         }
         result
@@ -468,7 +476,7 @@ impl Cluster {
             }
             Ok(())
         });
-        result
+        result.inspect_err(|reason| Self::mark_read_refused(*reason))
     }
 
     /// A node slept for so many ticks and is told so at once.
@@ -529,6 +537,7 @@ impl Cluster {
         if self.is_loud {
             println!("{} arrives: {:?}", self.now, envelope.message);
         }
+        self.mark_arrival(&envelope.message);
         let mut refused = None;
         self.input(packet.to, |process| match process.replica.step(envelope.message) {
             Err(Error::Rejected(rejection)) => {
@@ -538,6 +547,7 @@ impl Cluster {
             result => result.map_err(Some),
         });
         let Some(rejection) = refused else { return };
+        Self::mark_refusal(&rejection);
         self.happened(|| Happened::Refused(packet.to, rejection));
         let is_honest = matches!(
             rejection,

@@ -14,6 +14,7 @@ use raft_core::types::{EntryId, HardState, LogIndex, Member, Term};
 
 use crate::disk::SimDisk;
 use crate::ledger::hash_of;
+use crate::marks::{Mark, hit_if};
 
 const SECTOR: usize = 512;
 const BATCH_HEADER: usize = 64;
@@ -50,6 +51,7 @@ pub struct Image {
     /// Term and hash of each entry, from the one after `compacted` on.
     entries: VecDeque<(Term, u64)>,
     written: Vec<Written>,
+    dropped: Vec<EntryId>,
     complaints: Vec<String>,
 }
 
@@ -63,6 +65,7 @@ impl Default for Image {
             compacted: EntryId::ZERO,
             entries: VecDeque::new(),
             written: Vec::new(),
+            dropped: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -121,6 +124,22 @@ impl Image {
     /// Entries that became durable since this was last called.
     pub fn take_written(&mut self) -> Vec<Written> {
         std::mem::take(&mut self.written)
+    }
+
+    /// The first entry of each tail that was truncated since this was last called.
+    pub fn take_dropped(&mut self) -> Vec<EntryId> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The segment that is written to.
+    pub fn segment(&self) -> u64 {
+        self.cursor.segment
+    }
+
+    /// Whether something lies behind the last batch that is whole.
+    pub fn has_torn_tail(&self, disk: &SimDisk) -> bool {
+        let bytes = disk.contents(&segment_name(self.cursor.segment)).unwrap_or_default();
+        bytes.iter().skip(self.cursor.offset).any(|byte| *byte != 0)
     }
 
     /// Records that made no sense.
@@ -191,6 +210,7 @@ impl Image {
         match record {
             Record::State { hard_state, snapshot, compacted, discards_log } => {
                 if discards_log {
+                    hit_if(!self.entries.is_empty(), Mark::InstalledOverLog);
                     self.entries.clear();
                 } else {
                     let dropped = compacted.index.saturating_sub(self.compacted.index) as usize;
@@ -218,6 +238,9 @@ impl Image {
         if view.first() > last + 1 || view.first() <= compacted {
             self.complaints.push(format!("{view:?} written behind {last}, compacted {compacted}"));
             return;
+        }
+        if let Some(term) = self.term_at(view.first()).filter(|term| *term != view.term()) {
+            self.dropped.push(EntryId::new(view.first(), term));
         }
         self.entries.truncate((view.first() - compacted - 1) as usize);
         for entry in view.entries() {

@@ -11,6 +11,7 @@
 //! assert_eq!(cluster.violation(), None);
 //! ```
 
+pub mod action;
 pub mod cluster;
 pub mod describe;
 pub mod dice;
@@ -21,8 +22,11 @@ pub mod image;
 pub mod invariants;
 pub mod ledger;
 pub mod linearizability;
+pub mod liveness;
+pub mod marks;
 pub mod network;
 pub mod script;
+pub mod setup;
 pub mod storage;
 pub mod swarm;
 pub mod world;

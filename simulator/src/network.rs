@@ -1,12 +1,16 @@
 //! A network that loses, delays, duplicates, reorders, cuts and holds back messages, as its seed says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft_core::message::{Body, Message};
 use raft_core::types::NodeId;
 
 use crate::dice::Dice;
+use crate::marks::{Mark, hit_if};
+
+/// From one node to another.
+pub type Link = (NodeId, NodeId);
 
 /// Chances are of a thousand; times are in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,17 +51,29 @@ pub struct Counts {
     pub replies: u64,
     /// Encoded bytes of all of them.
     pub bytes: u64,
+    /// Messages that were lost by chance.
+    pub lost: u64,
+    /// Messages that will arrive twice.
+    pub repeated: u64,
+    /// Copies that take the long way.
+    pub slowed: u64,
+    /// Messages that were held back.
+    pub held: u64,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Network {
-    dice: Dice,
+    seed: u64,
+    /// One stream for each link: a message that is not sent shifts the chances of no other link.
+    dice: BTreeMap<Link, Dice>,
     /// What may go wrong from now on.
     pub faults: NetworkFaults,
-    cuts: BTreeSet<(NodeId, NodeId)>,
-    holding: BTreeSet<(NodeId, NodeId)>,
-    held: Vec<Packet>,
+    cuts: BTreeSet<Link>,
+    holding: BTreeSet<Link>,
+    held: Vec<(u64, Packet)>,
+    /// How often a member has started again.
+    restarts: u64,
     counts: Counts,
 }
 
@@ -66,11 +82,13 @@ impl Network {
     pub fn new(seed: u64) -> Self {
         let faults = NetworkFaults { delay: (500, 500), ..NetworkFaults::default() };
         Network {
-            dice: Dice::new(seed, "network"),
+            seed,
+            dice: BTreeMap::new(),
             faults,
             cuts: BTreeSet::new(),
             holding: BTreeSet::new(),
             held: Vec::new(),
+            restarts: 0,
             counts: Counts::default(),
         }
     }
@@ -80,25 +98,32 @@ impl Network {
         self.counts.bytes += packet.bytes.len() as u64;
         self.counts.replies += u64::from(is_reply);
         self.counts.requests += u64::from(!is_reply);
-        let faults = self.faults;
+        let Network { seed, dice, faults, counts, .. } = self;
         let link = (packet.from, packet.to);
-        if self.cuts.contains(&link) || self.dice.permille(faults.loss_permille) {
+        let name = || Dice::new(*seed, &format!("network {}->{}", link.0, link.1));
+        let dice = dice.entry(link).or_insert_with(name);
+        if self.cuts.contains(&link) {
             return [None, None];
         }
-        if self.holding.contains(&link) || self.dice.permille(faults.hold_permille) {
-            self.held.push(packet.clone());
+        if dice.permille(faults.loss_permille) {
+            counts.lost += 1;
             return [None, None];
         }
-        let twice = self.dice.permille(faults.duplicate_permille);
-        [Some(self.delay(is_reply)), twice.then(|| self.delay(is_reply))]
-    }
-
-    fn delay(&mut self, is_reply: bool) -> u64 {
-        let faults = self.faults;
-        let may_be_slow = is_reply || !faults.slow_replies_only;
-        let is_slow = may_be_slow && self.dice.permille(faults.slow_permille);
-        let (first, last) = if is_slow { faults.slow_delay } else { faults.delay };
-        self.dice.between(first, last)
+        if self.holding.contains(&link) || dice.permille(faults.hold_permille) {
+            counts.held += 1;
+            self.held.push((self.restarts, packet.clone()));
+            return [None, None];
+        }
+        let twice = dice.permille(faults.duplicate_permille);
+        counts.repeated += u64::from(twice);
+        let mut delay = || {
+            let may_be_slow = is_reply || !faults.slow_replies_only;
+            let is_slow = may_be_slow && dice.permille(faults.slow_permille);
+            counts.slowed += u64::from(is_slow);
+            let (first, last) = if is_slow { faults.slow_delay } else { faults.delay };
+            dice.between(first, last)
+        };
+        [Some(delay()), twice.then(&mut delay)]
     }
 
     /// Whether messages pass from one node to another.
@@ -134,9 +159,18 @@ impl Network {
 
     /// Takes what was held back and is chosen, in the order in which it was sent.
     pub fn release(&mut self, mut chosen: impl FnMut(&Packet) -> bool) -> Vec<Packet> {
-        let (released, held) = self.held.drain(..).partition(|packet| chosen(packet));
+        let held = std::mem::take(&mut self.held);
+        let (released, held): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|(_, packet)| chosen(packet));
         self.held = held;
-        released
+        let restarts = self.restarts;
+        let late = |since: u64| hit_if(since < restarts, Mark::HeldOverRestart);
+        released.into_iter().inspect(|(since, _)| late(*since)).map(|(_, packet)| packet).collect()
+    }
+
+    /// A member has started again.
+    pub fn has_restarted(&mut self) {
+        self.restarts += 1;
     }
 
     /// How many messages are held back.

@@ -15,6 +15,7 @@ use raft_storage::{Wal, WalOptions};
 use crate::dice::Dice;
 use crate::disk::{Fault, Keep, SimDisk, Skip};
 use crate::image::{Image, Written};
+use crate::marks::{Mark, hit_if};
 
 /// A sync that is taken out on purpose: the checks must notice each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +150,11 @@ impl MemberDisk {
         self.durable.take_written()
     }
 
+    /// Entries that were truncated since this was last called.
+    pub fn take_dropped(&mut self) -> Vec<EntryId> {
+        self.durable.take_dropped()
+    }
+
     /// Opens the store, for a new process.
     ///
     /// # Errors
@@ -192,6 +198,7 @@ impl MemberDisk {
     /// What is wrong with it.
     pub fn try_loss_of_power(&self) -> Result<(), String> {
         let mut copy = self.sim.fork();
+        copy.full_after(None);
         copy.crash_with(Keep::Nothing);
         let (_, recovered) = self.open_log(copy)?;
         self.durable.differs_from(&recovered).map_or(Ok(()), Err)
@@ -227,6 +234,7 @@ impl MemberDisk {
         self.completed.clear();
         self.fails_next = false;
         self.has_failed = false;
+        self.sim.full_after(None);
     }
 
     /// The process dies in the middle of an operation of the disk's, this many after now.
@@ -250,9 +258,21 @@ impl MemberDisk {
         self.is_stalled = is_stalled;
     }
 
+    /// Whether what is written stays unsynced.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
     /// The next operation that writes or syncs fails.
     pub fn fail_writes(&mut self) {
         self.fails_next = true;
+    }
+
+    /// The disk is full once so many bytes more are written, until the process ends: then somebody
+    /// makes room.
+    pub fn fill(&mut self, bytes: u64) {
+        self.has_failed = true;
+        self.sim.full_after(Some(bytes));
     }
 
     /// Whether something was made to fail in this life, so that the log may refuse writes.
@@ -353,6 +373,7 @@ impl MemberDisk {
             self.sim.skip_sync(Skip::All);
         }
         let reads_fail = has_reads && self.dice.permille(self.faults.read_error_permille);
+        hit_if(reads_fail, Mark::ReadFailed);
         self.sim.fail_reads(reads_fail);
         wal.sync_batch();
         self.sim.fail_reads(false);

@@ -4,11 +4,13 @@ use raft_core::replica::Replica;
 use raft_core::types::NodeId;
 use raft_core::{Bootstrap, Watermark};
 
+use super::mark::Glance;
 use super::{Cluster, Due, Outbox, Process, TICK};
 use crate::dice::Dice;
 use crate::disk::Keep;
 use crate::invariants::{Open, Rule};
 use crate::ledger::Ledger;
+use crate::marks;
 use crate::storage::{Fuse, Handle, OpenFailure};
 
 impl Cluster {
@@ -24,11 +26,14 @@ impl Cluster {
         server.life += 1;
         server.wake = None;
         let life = server.life;
+        self.mark_start(node);
+        let server = self.servers.get_mut(&node).expect("a member");
         config.seed = Dice::new(self.config.seed, &format!("node {node} life {life}")).number();
         let opened = server.disk.borrow_mut().open();
         let recovered = match opened {
             Ok(recovered) => recovered,
             Err(OpenFailure::Died) => {
+                marks::hit(marks::Mark::CrashInRecovery);
                 let keep = self.draw_keep();
                 return self.crash(node, keep);
             }
@@ -52,6 +57,7 @@ impl Cluster {
             }
         };
         self.ghost.restarts(node, recovered.hard_state.term);
+        let glance = Glance::at(&replica.node().status());
         server.process = Some(Process {
             watermark: replica.node().check_invariants(&Watermark::default()),
             replica,
@@ -62,6 +68,7 @@ impl Cluster {
             committed: 0,
             is_fenced: false,
             jobs: Vec::new(),
+            glance,
         });
         self.note(&[2, node, life]);
         if self.config.ticks {
@@ -74,6 +81,7 @@ impl Cluster {
     /// Loss of power at one member.
     pub fn crash(&mut self, node: NodeId, keep: Keep) {
         self.note(&[3, node]);
+        self.mark_crash(node);
         let server = self.servers.get_mut(&node).expect("a member");
         server.process = None;
         server.disk.borrow_mut().crash(keep);

@@ -1,16 +1,27 @@
 //! A cluster seen from outside.
 
 use raft_core::Node;
-use raft_core::types::{LogIndex, Term};
+use raft_core::types::{LogIndex, NodeId, Term};
 use raft_core::why::WhyLagging;
 
-use super::{Cluster, role};
+use super::{Cluster, ClusterConfig, role};
 
 impl Cluster {
-    /// How far everybody has come under the present leader: its term, and a number that grows with
-    /// every entry that a member shares with it, commits or applies.
-    pub fn reached(&self) -> (Term, u64) {
-        let Some(leader) = self.leader().and_then(|leader| self.node(leader)) else {
+    /// How it was made.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    /// How many requests of a member's present life are open.
+    pub fn open_at(&self, node: NodeId) -> usize {
+        let process = self.servers[&node].process.as_ref();
+        process.map_or(0, |process| process.open.proposals.len() + process.open.reads.len())
+    }
+
+    /// How far everybody has come under a leader: its term, and a number that grows with every entry
+    /// that a member shares with it, commits or applies.
+    pub fn reached(&self, leader: Option<NodeId>) -> (Term, u64) {
+        let Some(leader) = leader.and_then(|leader| self.node(leader)) else {
             return (0, 0);
         };
         let members = self.nodes().filter_map(|node| self.node(node));

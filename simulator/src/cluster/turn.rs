@@ -11,6 +11,7 @@ use raft_core::wire::encode;
 use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, Server, TURNS_MAX};
 use crate::invariants::Rule;
 use crate::ledger::{News, hash_of};
+use crate::marks::{Mark, hit};
 use crate::network::{Packet, is_reply};
 
 impl Cluster {
@@ -20,6 +21,9 @@ impl Cluster {
         node: NodeId,
         input: impl FnOnce(&mut Process) -> Result<(), Option<Error>>,
     ) {
+        if self.is_paused(node) {
+            return;
+        }
         let server = self.servers.get_mut(&node).expect("a member");
         let Some(process) = &mut server.process else { return };
         server.disk.borrow_mut().advance(self.now);
@@ -38,7 +42,7 @@ impl Cluster {
 
     /// Turns a node until it is quiet, and checks each turn.
     pub(super) fn settle(&mut self, node: NodeId) {
-        let mut again = true;
+        let mut again = !self.is_paused(node);
         let mut turns = 0;
         while again && self.ghost.violation().is_none() {
             let server = self.servers.get_mut(&node).expect("a member");
@@ -75,8 +79,10 @@ impl Cluster {
             }
             self.tell(node, events);
         }
-        self.look_after(node);
-        self.listen_to_disk(node);
+        if !self.is_paused(node) {
+            self.look_after(node);
+            self.listen_to_disk(node);
+        }
     }
 
     fn listen_to_disk(&mut self, node: NodeId) {
@@ -99,6 +105,7 @@ impl Cluster {
         if let Some(complaint) = self.servers[&node].disk.borrow().durable().complaints().first() {
             self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
+        self.mark_turn(node);
         self.look_at_log(node);
         self.look_at_machine(node);
         // On a share of the turns the log's own recovery is asked what is durable: it must agree.
@@ -164,6 +171,7 @@ impl Cluster {
         ghost.leaves(&message, disk.durable(), |index| leader.and_then(|l| l.entry_id(index)));
         drop(disk);
 
+        Self::mark_sent(&message);
         let is_reply = is_reply(&message);
         let (from, to) = (message.from.node, message.to);
         let envelope = Envelope { group: GROUP, message };
@@ -181,6 +189,7 @@ impl Cluster {
     /// Tells the clients.
     pub(super) fn tell(&mut self, node: NodeId, events: Vec<Event>) {
         for event in events {
+            self.mark_event(node, &event);
             let Cluster { servers, ghost, .. } = self;
             let server = servers.get_mut(&node).expect("a member");
             let Some(process) = &mut server.process else { return };
@@ -231,6 +240,7 @@ impl Cluster {
             return;
         }
         process.is_fenced = true;
+        hit(Mark::Fenced);
         if !server.disk.borrow().has_failed() {
             let fenced = process.replica.node().status().fenced;
             ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {fenced:?}"));

@@ -1,0 +1,212 @@
+//! What must happen once the faults are over: a core of members that are all connected elects a leader,
+//! answers what is open, takes fresh commands and reads and becomes equal, whatever the others do; and
+//! then everybody joins it.
+
+pub mod graphs;
+
+use std::collections::BTreeSet;
+
+use raft_core::types::NodeId;
+
+use crate::action::links_of;
+use crate::cluster::Cluster;
+use crate::disk::Keep;
+use crate::invariants::Rule;
+use crate::ledger::hash_of;
+use crate::network::NetworkFaults;
+
+/// The faults stop, and then first a core, later everybody must make progress. The members outside of
+/// the core are cut off, and every second of them is dead. An empty core is everybody, and so is one that
+/// can't be asked to make progress: see [`eligible`].
+pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
+    let everybody: Vec<NodeId> = cluster.nodes().collect();
+    stop_faults(cluster);
+    let eligible = eligible(cluster);
+    let is_majority = 2 * core.len() > everybody.len();
+    if is_majority
+        && core.len() < everybody.len()
+        && core.iter().all(|node| eligible.contains(node))
+    {
+        for node in everybody.iter().filter(|node| !core.contains(node)) {
+            links_of(cluster, *node).iter().for_each(|link| cluster.network.cut(link.0, link.1));
+            if node % 2 == 0 {
+                cluster.crash(*node, Keep::Nothing);
+            }
+        }
+        restart(cluster, core);
+        progress(cluster, core);
+        cluster.network.heal();
+    }
+    restart(cluster, &everybody);
+    progress(cluster, &everybody);
+    if cluster.violation().is_none() {
+        check_end(cluster);
+    }
+}
+
+/// Members that can be asked to make progress without the others: their disks were never wiped, and
+/// where members ask each other who they are, they know.
+pub fn eligible(cluster: &Cluster) -> Vec<NodeId> {
+    let knows = |node: &NodeId| {
+        !cluster.asks() || cluster.disk(*node).borrow().durable().snapshot().is_some()
+    };
+    cluster.nodes().filter(|node| !cluster.is_wiped(*node)).filter(knows).collect()
+}
+
+/// Everything is mended; now there is no excuse.
+fn stop_faults(cluster: &mut Cluster) {
+    let delay = cluster.network.faults.delay;
+    cluster.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
+    cluster.network.heal();
+    cluster.calm_down();
+    for node in cluster.nodes() {
+        let mut disk = cluster.disk(node).borrow_mut();
+        disk.mend();
+        disk.faults.write_delay.1 = disk.faults.write_delay.1.min(3_000);
+        disk.faults.write_delay.0 = disk.faults.write_delay.0.min(3_000);
+        disk.faults.read_delay.1 = disk.faults.read_delay.1.min(3_000);
+        disk.faults.read_delay.0 = disk.faults.read_delay.0.min(3_000);
+    }
+    // What the disks still have to say may be that they failed.
+    for node in cluster.nodes() {
+        cluster.resume(node, 0);
+        cluster.stall_disk(node, false);
+    }
+    cluster.run_for(100_000);
+}
+
+/// Starts these members anew, where they don't run well, and lets everything arrive that was held back.
+fn restart(cluster: &mut Cluster, nodes: &[NodeId]) {
+    for node in nodes {
+        if !cluster.is_well(*node) {
+            cluster.crash(*node, Keep::Nothing);
+        }
+        cluster.restart(*node);
+    }
+    cluster.release(|_| true);
+}
+
+/// These members are connected and run.
+fn progress(cluster: &mut Cluster, nodes: &[NodeId]) {
+    if cluster.violation().is_some() {
+        return;
+    }
+    // The longest that a member waits before it thinks of an election.
+    let timeout = u64::from(2 * cluster.config().config.election_timeout_ticks);
+    let fail = |cluster: &mut Cluster, what: &str| {
+        let what = format!("{what} by {nodes:?}\n{}", cluster.summary());
+        cluster.broke(Rule::Progress, what);
+    };
+    if !cluster.run_until(10 * timeout, |cluster| leader_of(cluster, nodes).is_some()) {
+        return fail(cluster, "no leader is elected");
+    }
+    let before = cluster.ghost().acknowledged();
+    let mut asked = 0;
+    let is_acknowledged = run_while_moving(cluster, nodes, 10 * timeout, |cluster| {
+        if let Some(leader) = leader_of(cluster, nodes).filter(|_| asked < 30) {
+            asked += u64::from(cluster.propose(leader, b"healed").is_ok());
+        }
+        cluster.ghost().acknowledged() > before
+    });
+    if !is_acknowledged {
+        return fail(cluster, "no new command is acknowledged");
+    }
+    let is_equal = run_while_moving(cluster, nodes, 10 * timeout, |cluster| {
+        nudge(cluster, nodes);
+        converged(cluster, nodes)
+    });
+    if !is_equal {
+        return fail(cluster, "no equal log is reached");
+    }
+    for node in nodes {
+        let _ = cluster.read(*node);
+    }
+    // A proposal whose leader lost its office waits for its patience to end.
+    let patience = u64::from(cluster.config().config.ticket_patience_ticks)
+        + u64::from(cluster.config().config.read_patience_ticks);
+    let is_answered = |cluster: &Cluster| nodes.iter().all(|node| cluster.open_at(*node) == 0);
+    if !cluster.run_until(10 * timeout + patience, is_answered) {
+        fail(cluster, "not every request is answered");
+    }
+}
+
+/// Looks at everybody's state, and lets everybody end in order.
+fn check_end(cluster: &mut Cluster) {
+    let acknowledged: Vec<_> = cluster.ghost().acknowledgements().collect();
+    for node in cluster.nodes().filter(|node| !cluster.is_wiped(*node)) {
+        let ledger = cluster.ledger(node).expect("everybody runs");
+        let held: BTreeSet<_> = ledger.commands().map(|(at, data)| (at, hash_of(data))).collect();
+        if let Some(lost) = acknowledged.iter().find(|command| !held.contains(command)) {
+            let what = format!("node {node} lacks the acknowledged {}", lost.0);
+            return cluster.broke(Rule::StateMachineSafety, what);
+        }
+    }
+    for node in cluster.nodes() {
+        cluster.shut_down(node);
+    }
+}
+
+/// The one of these that leads the highest term.
+fn leader_of(cluster: &Cluster, nodes: &[NodeId]) -> Option<NodeId> {
+    let leads = |node: &&NodeId| cluster.node(**node).is_some_and(raft_core::Node::is_leader);
+    nodes
+        .iter()
+        .filter(leads)
+        .max_by_key(|node| cluster.node(**node).map(raft_core::Node::term))
+        .copied()
+}
+
+/// Lets time pass until something holds, and gives up once nothing has moved for so many ticks: with
+/// windows of one entry and a slow network, catching up takes its time. Answers whether it came to hold.
+fn run_while_moving(
+    cluster: &mut Cluster,
+    nodes: &[NodeId],
+    ticks: u64,
+    mut holds: impl FnMut(&mut Cluster) -> bool,
+) -> bool {
+    let (mut furthest, mut offset, mut still) = ((0, 0), 0, 0);
+    while still < ticks {
+        if holds(cluster) {
+            return true;
+        }
+        cluster.run_ticks(1);
+        still += 1;
+        // With a snapshot on its way, entries come once it is there.
+        let reached = cluster.reached(leader_of(cluster, nodes));
+        if reached > furthest {
+            (furthest, offset, still) = (reached, 0, 0);
+        }
+        if cluster.snapshot_offset() > offset {
+            (offset, still) = (cluster.snapshot_offset(), 0);
+        }
+    }
+    false
+}
+
+/// Without a no-op, a leader that was elected after the last command commits nothing before the next
+/// one (Raft §5.4.2). Gives it one.
+fn nudge(cluster: &mut Cluster, nodes: &[NodeId]) {
+    let waits = |leader: &NodeId| {
+        cluster.node(*leader).is_some_and(|node| node.status().last_log.term < node.term())
+    };
+    if let Some(leader) = leader_of(cluster, nodes).filter(waits) {
+        // Refused or not: the next look at the cluster says whether it is needed again.
+        let _ = cluster.propose(leader, b"nudge");
+    }
+}
+
+/// Whether all of these that were not wiped run, agree on a leader and have applied the same.
+fn converged(cluster: &Cluster, nodes: &[NodeId]) -> bool {
+    let leader = leader_of(cluster, nodes).and_then(|leader| cluster.node(leader));
+    let Some(leader) = leader else { return false };
+    let last = leader.status().last_log;
+    nodes.iter().filter(|node| !cluster.is_wiped(**node)).all(|node| {
+        cluster.node(*node).is_some_and(|core| {
+            let status = core.status();
+            core.leader() == leader.leader()
+                && status.last_log == last
+                && status.commit_index == last.index
+                && status.last_applied == last.index
+        })
+    })
+}

@@ -1,0 +1,243 @@
+//! Runs seeds or scripts: see `--help`.
+
+use std::io::IsTerminal;
+use std::panic::catch_unwind;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use simulator::swarm::totals::Totals;
+use simulator::swarm::{self, Options, Profile, Report, shrink};
+use simulator::{action, script, setup};
+
+/// Runs clusters of real members over a simulated network and simulated disks, by seed.
+///
+/// A seed and a profile give one run, always the same. A run that breaks a rule is shrunk to a script of
+/// at most 40 lines. Ends with status 1 if a run broke a rule or showed nothing.
+#[derive(Parser)]
+#[command(name = "simulator", after_long_help = examples())]
+struct Arguments {
+    /// Run this seed, and tell what came of it.
+    #[arg(long, conflicts_with_all = ["seeds", "script"])]
+    seed: Option<u64>,
+    /// Run so many seeds of each profile.
+    #[arg(long, conflicts_with = "script", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, default_value_t = 0, requires = "seeds")]
+    first: u64,
+    /// A mix of faults; without it `--seed` takes `swarm`, and `--seeds` takes them all.
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Run this script, as shrunk runs print it. `-` reads it from the standard input.
+    #[arg(long)]
+    script: Option<PathBuf>,
+    /// Print everything that happens.
+    #[arg(long)]
+    trace: bool,
+    /// Runs at once; otherwise one for each processor.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Break something on purpose, to see that it is found: a setting `missing` of a script, as `log`.
+    #[arg(long, value_name = "SYNC")]
+    missing: Option<String>,
+    /// Leave failing runs as they are.
+    #[arg(long)]
+    no_shrink: bool,
+}
+
+fn examples() -> String {
+    let profiles: Vec<String> = Profile::all().map(|profile| profile.to_string()).collect();
+    format!(
+        "Examples:\n  \
+         simulator --seed 42                          one run\n  \
+         simulator --seed 42 --profile lossy --trace  one run, with all that happens\n  \
+         simulator --seeds 1000 --first 5000          1000 seeds of each profile, from 5000 on\n  \
+         simulator --script failed.txt                what a shrunk run has printed\n  \
+         simulator --seed 1 --missing log             a planted bug, and the script that it shrinks to\n\n\
+         Profiles: {}\n\nLines of a script:\n{}{}\nSettings of its cluster: {}",
+        profiles.join(", "),
+        script::HELP,
+        action::HELP,
+        setup::Setup::names().join(", "),
+    )
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match (&arguments.script, arguments.seed, arguments.seeds) {
+        (Some(path), _, _) => run_script(path, arguments.trace),
+        (_, Some(seed), _) => run_one(seed, &arguments),
+        (_, _, Some(seeds)) => run_many(seeds, &arguments),
+        _ => Err("what shall run: --seed, --seeds or --script? See --help".into()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(what) => {
+            eprintln!("simulator: {what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is well, or why nothing could be run.
+type Outcome = Result<bool, String>;
+
+fn options(arguments: &Arguments, profile: Profile) -> Result<Options, String> {
+    let mut options = Options { profile, ..Options::default() };
+    if let Some(name) = &arguments.missing {
+        let setup = setup::Setup::parse(&format!("cluster missing={name}"));
+        let setup = setup.map_err(|_| format!("--missing {name}: no such sync; see --help"))?;
+        options.missing = setup.cluster.disk.missing;
+    }
+    Ok(options)
+}
+
+fn run_script(path: &PathBuf, is_loud: bool) -> Outcome {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    let played =
+        script::play(&text, is_loud).map_err(|what| format!("{}: {what}", path.display()))?;
+    print!("{}", played.output);
+    Ok(played.cluster.is_none_or(|cluster| cluster.violation().is_none()))
+}
+
+fn run_one(seed: u64, arguments: &Arguments) -> Outcome {
+    let profile = arguments.profile.unwrap_or_default();
+    let options = Options { is_loud: arguments.trace, ..options(arguments, profile)? };
+    let began = cpu_now();
+    let report = swarm::run(seed, options);
+    let mut totals = Totals::default();
+    totals.add(profile, seed, &report, cpu_now() - began);
+    print!("{totals}");
+    tell(seed, &report, Options { is_loud: false, ..options }, arguments);
+    Ok(report.is_good())
+}
+
+fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
+    let profiles: Vec<Profile> = match arguments.profile {
+        Some(profile) => vec![profile],
+        None => Profile::all().collect(),
+    };
+    let all = seeds * profiles.len() as u64;
+    let options = options(arguments, Profile::default())?;
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = arguments.threads.unwrap_or_else(processors).max(1);
+    let (next, shared) = (AtomicU64::new(0), Mutex::new((Totals::default(), Vec::new())));
+    let bar = progress_bar(all);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let job = next.fetch_add(1, Ordering::Relaxed);
+                    if job >= all {
+                        return;
+                    }
+                    let profile = profiles[(job % profiles.len() as u64) as usize];
+                    let seed = arguments.first.wrapping_add(job / profiles.len() as u64);
+                    let options = Options { profile, ..options };
+                    let began = cpu_now();
+                    let report = catch_unwind(|| swarm::run(seed, options));
+                    let took = cpu_now() - began;
+                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (totals, failed) = &mut *shared;
+                    match report {
+                        Ok(report) => {
+                            totals.add(profile, seed, &report, took);
+                            if !report.is_good() {
+                                failed.push((profile, seed, Some(report)));
+                            }
+                        }
+                        Err(_) => failed.push((profile, seed, None)),
+                    }
+                    let failures = if failed.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{} failed", failed.len())
+                    };
+                    bar.set_message(failures);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let (totals, mut failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    print!("{totals}");
+    failed.sort_by_key(|(profile, seed, _)| (*profile, *seed));
+    for (number, (profile, seed, report)) in failed.iter().enumerate() {
+        let options = Options { profile: *profile, ..options };
+        match report {
+            // One script at a time is enough to work on.
+            Some(report) if number == 0 => tell(*seed, report, options, arguments),
+            Some(report) => summarise(*seed, report, options, arguments),
+            None => {
+                println!("seed {seed} of {profile} panicked; {}", replay(*seed, options, arguments))
+            }
+        }
+    }
+    Ok(failed.is_empty())
+}
+
+fn progress_bar(all: u64) -> ProgressBar {
+    let bar = ProgressBar::new(all);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}, {eta} left {msg}");
+    bar.set_style(style.expect("the template is right"));
+    bar
+}
+
+fn replay(seed: u64, options: Options, arguments: &Arguments) -> String {
+    let missing =
+        arguments.missing.as_ref().map_or(String::new(), |name| format!(" --missing {name}"));
+    let profile = options.profile;
+    format!(
+        "replay with: cargo run --release -p simulator -- --seed {seed} --profile {profile}{missing}"
+    )
+}
+
+fn summarise(seed: u64, report: &Report, options: Options, arguments: &Arguments) {
+    let profile = options.profile;
+    let violation = report.violation.as_ref().map(ToString::to_string);
+    let vacuous = report.vacuous.as_ref().map(|what| format!("vacuous: {what}"));
+    if let Some(what) = violation.or(vacuous) {
+        println!("seed {seed} of {profile}: {what}\n{}", replay(seed, options, arguments));
+    }
+}
+
+/// What is wrong with a run, and the script that it shrinks to.
+fn tell(seed: u64, report: &Report, options: Options, arguments: &Arguments) {
+    summarise(seed, report, options, arguments);
+    if report.violation.is_some() && !arguments.no_shrink {
+        let began = Instant::now();
+        match shrink::shrink(seed, options) {
+            Some(shrunk) => println!(
+                "shrunk in {:.1} s by {} runs to what `--script` replays:\n{}",
+                began.elapsed().as_secs_f64(),
+                shrunk.runs,
+                shrunk.script(),
+            ),
+            None => println!("it does not happen again when its actions are replayed"),
+        }
+    }
+}
+
+/// Nanoseconds of processor time that this thread has used; of real time where the system does not say.
+fn cpu_now() -> u64 {
+    static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let used = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let used = used.and_then(|text| text.split(' ').next()?.parse().ok());
+    used.unwrap_or_else(|| BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}

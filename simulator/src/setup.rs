@@ -1,0 +1,269 @@
+//! How a cluster is set up, as the words of a script's first line: the one list of their names.
+//!
+//! ```
+//! use simulator::setup::Setup;
+//!
+//! let setup = Setup::parse("cluster nodes=5 seed=42 ticks=true loss=100 delay=100..3000").unwrap();
+//! assert_eq!(setup.network.loss_permille, 100);
+//! assert_eq!(setup.to_string(), "cluster nodes=5 seed=42 ticks=true delay=100..3000 loss=100");
+//! ```
+
+use std::fmt;
+
+use crate::action::Words;
+use crate::cluster::{Cluster, ClusterConfig};
+use crate::network::NetworkFaults;
+use crate::storage::Missing;
+
+/// A cluster, its limits and what goes wrong all the time.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The members.
+    pub cluster: ClusterConfig,
+    /// The network between them.
+    pub network: NetworkFaults,
+    /// Whether claims are not compared with what is on disk: see [`Cluster::look_at_disks`].
+    pub is_blind: bool,
+}
+
+impl Default for Setup {
+    /// What a script begins with: three members, nothing goes wrong, and time stands still.
+    fn default() -> Self {
+        let mut cluster = ClusterConfig::calm(3, 1);
+        cluster.ticks = false;
+        cluster.disk.write_delay = (0, 0);
+        cluster.disk.read_delay = (0, 0);
+        cluster.policy.state_bytes_max = None;
+        cluster.policy.lag_entries = 0;
+        let network = NetworkFaults { delay: (500, 500), ..NetworkFaults::default() };
+        Setup { cluster, network, is_blind: false }
+    }
+}
+
+/// A value that has a place in a script's first line.
+trait Value {
+    fn read(&mut self, text: &str) -> Option<()>;
+    fn show(&self) -> String;
+}
+
+macro_rules! plain_values {
+    ($($kind:ty)*) => { $(
+        impl Value for $kind {
+            fn read(&mut self, text: &str) -> Option<()> {
+                *self = text.parse().ok()?;
+                Some(())
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )* };
+}
+plain_values! { bool u32 u64 }
+
+/// `all` is no limit.
+impl Value for usize {
+    fn read(&mut self, text: &str) -> Option<()> {
+        *self = if text == "all" { usize::MAX } else { text.parse().ok()? };
+        Some(())
+    }
+    fn show(&self) -> String {
+        if *self == usize::MAX { "all".into() } else { self.to_string() }
+    }
+}
+
+/// A range, as `100..3000`; one number is a range of itself.
+impl Value for (u64, u64) {
+    fn read(&mut self, text: &str) -> Option<()> {
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        *self = (first.parse().ok()?, last.parse().ok()?);
+        (self.0 <= self.1).then_some(())
+    }
+    fn show(&self) -> String {
+        if self.0 == self.1 { self.0.to_string() } else { format!("{}..{}", self.0, self.1) }
+    }
+}
+
+impl Value for Option<u64> {
+    fn read(&mut self, text: &str) -> Option<()> {
+        *self = if text == "none" { None } else { Some(text.parse().ok()?) };
+        Some(())
+    }
+    fn show(&self) -> String {
+        self.map_or("none".into(), |number| number.to_string())
+    }
+}
+
+const MISSING: [(&str, Missing); 6] = [
+    ("log", Missing::Log),
+    ("hard-state", Missing::HardState),
+    ("snapshot", Missing::Snapshot),
+    ("snapshot-record", Missing::SnapshotRecord),
+    ("directory", Missing::Directory),
+    ("late-sync", Missing::LateSync),
+];
+
+impl Value for Option<Missing> {
+    fn read(&mut self, text: &str) -> Option<()> {
+        let found = MISSING.iter().find(|(name, _)| *name == text);
+        *self = if text == "none" { None } else { Some(found?.1) };
+        Some(())
+    }
+    fn show(&self) -> String {
+        let found = MISSING.iter().find(|(_, missing)| Some(*missing) == *self);
+        found.map_or("none", |(name, _)| name).into()
+    }
+}
+
+impl Setup {
+    /// Every setting and its name.
+    fn values(&mut self) -> Vec<(&'static str, &mut dyn Value)> {
+        let Setup { cluster, network, is_blind } = self;
+        let ClusterConfig { nodes, seed, config, policy, asks, disk, snapshot_delay, ticks } =
+            cluster;
+        vec![
+            ("nodes", nodes),
+            ("seed", seed),
+            ("ticks", ticks),
+            ("asks", asks),
+            ("election_timeout", &mut config.election_timeout_ticks),
+            ("heartbeat", &mut config.heartbeat_ticks),
+            ("noop", &mut config.noop),
+            ("pre_vote", &mut config.pre_vote),
+            ("check_quorum", &mut config.check_quorum),
+            ("append_bytes", &mut config.append_bytes_max),
+            ("inflight", &mut config.inflight_appends_max),
+            ("inflight_bytes", &mut config.inflight_bytes_max),
+            ("undurable", &mut config.undurable_bytes_max),
+            ("uncommitted", &mut config.uncommitted_bytes_max),
+            ("window", &mut config.window_bytes_max),
+            ("apply_bytes", &mut config.apply_bytes_max),
+            ("chunk", &mut config.chunk_bytes_max),
+            ("write_stall", &mut config.write_stall_ticks),
+            ("patience", &mut config.ticket_patience_ticks),
+            ("read_patience", &mut config.read_patience_ticks),
+            ("reads", &mut config.reads_max),
+            ("snapshot_at", &mut policy.state_bytes_max),
+            ("lag", &mut policy.lag_entries),
+            ("snapshot_delay", snapshot_delay),
+            ("write_delay", &mut disk.write_delay),
+            ("read_delay", &mut disk.read_delay),
+            ("read_errors", &mut disk.read_error_permille),
+            ("tail", &mut disk.tail_bytes),
+            ("segment", &mut disk.segment_bytes),
+            ("batch", &mut disk.batch_bytes),
+            ("missing", &mut disk.missing),
+            ("blind", is_blind),
+            ("delay", &mut network.delay),
+            ("loss", &mut network.loss_permille),
+            ("duplicates", &mut network.duplicate_permille),
+            ("slow", &mut network.slow_permille),
+            ("slow_delay", &mut network.slow_delay),
+            ("slow_replies_only", &mut network.slow_replies_only),
+            ("holds", &mut network.hold_permille),
+        ]
+    }
+
+    /// Reads the words of a line `cluster nodes=3 ..`.
+    ///
+    /// # Errors
+    /// Says which word is wrong, and how.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let words = Words::new(line);
+        let setup = Setup::from_words(&words)?;
+        words.finish()?;
+        Ok(setup)
+    }
+
+    /// The same, where the line is taken apart already.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn from_words(words: &Words<'_>) -> Result<Self, String> {
+        if words.word(0)? != "cluster" {
+            return Err(words.wrong(0, "a script begins with its `cluster`"));
+        }
+        let mut setup = Setup::default();
+        for (name, value) in setup.values() {
+            if let Some((place, text)) = words.value(name) {
+                value.read(text).ok_or_else(|| words.wrong(place, "not a value that fits here"))?;
+            }
+        }
+        if setup.cluster.nodes == 0 || setup.cluster.nodes > 9 {
+            return Err("a cluster has 1 to 9 nodes".into());
+        }
+        setup.cluster.config.check().map_err(|error| error.to_string())?;
+        Ok(setup)
+    }
+
+    /// All settings by name, for whoever lists them.
+    pub fn names() -> Vec<&'static str> {
+        Setup::default().values().iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Names of the settings that are not as in another setup.
+    pub(crate) fn unlike(&self, other: &Setup) -> Vec<&'static str> {
+        let (mut this, mut other) = (self.clone(), other.clone());
+        let pairs = this.values().into_iter().zip(other.values());
+        let unlike = pairs.filter(|(a, b)| a.1.show() != b.1.show());
+        unlike.map(|(a, _)| a.0).collect()
+    }
+
+    /// This setup, with one setting as in another.
+    pub(crate) fn with_setting_of(&self, other: &Setup, name: &str) -> Setup {
+        let (mut this, mut other) = (self.clone(), other.clone());
+        let source = other.values().into_iter().find(|value| value.0 == name);
+        let target = this.values().into_iter().find(|value| value.0 == name);
+        if let (Some(source), Some(target)) = (source, target) {
+            target.1.read(&source.1.show()).expect("what is shown can be read");
+        }
+        this
+    }
+
+    /// Starts the members.
+    pub fn start(&self) -> Cluster {
+        let mut cluster = Cluster::new(self.cluster.clone());
+        cluster.network.faults = self.network;
+        cluster.look_at_disks(!self.is_blind);
+        cluster
+    }
+}
+
+/// The line that sets it up again; what is as in every script is left out.
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unlike = self.unlike(&Setup::default());
+        write!(f, "cluster")?;
+        for (name, value) in self.clone().values() {
+            if unlike.contains(&name) || name == "nodes" {
+                write!(f, " {name}={}", value.show())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (line, what) in [
+            ("clster", "word 1, `clster`: a script begins with its `cluster`"),
+            ("cluster nodse=3", "word 2, `nodse=3`: has no meaning here"),
+            ("cluster nodes=3 delay=9..3", "word 3, `delay=9..3`: not a value that fits here"),
+            ("cluster missing=all", "word 2, `missing=all`: not a value that fits here"),
+            ("cluster nodes=0", "a cluster has 1 to 9 nodes"),
+            ("cluster heartbeat=0", "heartbeat_ticks must be at least 1"),
+        ] {
+            assert_eq!(Setup::parse(line).unwrap_err(), what, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_read_as_it_is_shown() {
+        let line = "cluster nodes=5 seed=7 snapshot_at=300 tail=50 missing=hard-state delay=1..2";
+        assert_eq!(Setup::parse(line).unwrap().to_string(), line);
+    }
+}

@@ -1,0 +1,212 @@
+//! Draws what is done next, looking at the cluster: the leader is worth more than the others.
+
+use raft_core::types::NodeId;
+
+use super::kinds::Kind;
+use crate::action::{Action, Deed, Release, links_of};
+use crate::cluster::{Cluster, TICK};
+use crate::dice::Dice;
+use crate::disk::Keep;
+use crate::network::Link;
+
+/// Clients propose no more where so many wait: behind a slow network they would pile up for ever.
+const OPEN_MAX: usize = 40;
+
+/// See the module. Each kind of action has a stream of chance of its own, so that one more or less of a
+/// kind does not shift the others.
+pub(super) struct Nemesis {
+    wait: Dice,
+    streams: Vec<Dice>,
+}
+
+impl Nemesis {
+    pub(super) fn new(seed: u64) -> Self {
+        let stream = |kind: &Kind| Dice::new(seed, &format!("nemesis {kind}"));
+        Nemesis {
+            wait: Dice::new(seed, "nemesis"),
+            streams: Kind::ALL.iter().map(stream).collect(),
+        }
+    }
+
+    /// How long nothing is done.
+    pub(super) fn wait(&mut self) -> Action {
+        Action::Wait(self.wait.below(2 * TICK))
+    }
+
+    /// Whether something of this kind is done now.
+    pub(super) fn wants(&mut self, kind: Kind, rate: u64) -> bool {
+        rate > 0 && self.streams[kind as usize].permille(rate.min(1000) as u32)
+    }
+
+    /// Something of this kind.
+    pub(super) fn draw(&mut self, kind: Kind, cluster: &Cluster) -> Vec<Action> {
+        let dice = &mut self.streams[kind as usize];
+        let nodes: Vec<NodeId> = cluster.nodes().collect();
+        let node = *dice.pick(&nodes);
+        let leader_often = match cluster.leader() {
+            Some(leader) if dice.coin() => leader,
+            _ => node,
+        };
+        let deed = match kind {
+            Kind::Propose => return propose(dice, node, cluster),
+            Kind::Batch => {
+                let deed = Deed::Propose { word: "batch".into(), size: 32, times: 100 };
+                return vec![Action::At(leader_often, deed)];
+            }
+            Kind::Read => Deed::Read,
+            Kind::Crash => return vec![Action::At(leader_often, crash(dice))],
+            Kind::CrashInTurn => {
+                let effects = dice.below(12) as u32;
+                return vec![Action::At(leader_often, Deed::CrashAfterEffects(effects))];
+            }
+            Kind::CrashInDisk => {
+                let operations = dice.between(1, 12);
+                return vec![Action::At(leader_often, Deed::CrashAfterOperations(operations))];
+            }
+            Kind::Kill => return vec![Action::At(leader_often, Deed::Kill)],
+            Kind::CrashFreshLeader => return crash_fresh_leader(dice, cluster),
+            Kind::CrashToQuorum => return crash_to_quorum(dice, cluster),
+            Kind::Restart if cluster.is_running(node) && !cluster.is_well(node) => {
+                let crash = Action::At(node, Deed::Crash(Keep::Nothing));
+                return vec![crash, Action::At(node, Deed::Restart)];
+            }
+            Kind::Restart => Deed::Restart,
+            Kind::Partition => return partition(dice, leader_often, cluster),
+            Kind::OneWay => return one_way(dice, leader_often, cluster),
+            Kind::Topology => return vec![Action::Heal, Action::Cut(topology(dice, &nodes))],
+            Kind::Heal => return vec![Action::Heal],
+            Kind::Release => return vec![Action::Release(Release::Some(dice.number()))],
+            Kind::ReleaseOldest => return vec![Action::Release(Release::Oldest)],
+            Kind::Snapshot => Deed::Snapshot,
+            Kind::Campaign => Deed::Campaign,
+            Kind::Hint if nodes.len() == 1 => return Vec::new(),
+            Kind::Hint => {
+                let others: Vec<_> = nodes.iter().filter(|other| **other != node).collect();
+                let other = **dice.pick(&others);
+                if dice.coin() { Deed::PeerLost(other) } else { Deed::Unreachable(other) }
+            }
+            Kind::Stall => Deed::Stall,
+            Kind::Unstall => Deed::Unstall,
+            Kind::FailWrite => Deed::FailWrite,
+            Kind::Fill => Deed::Fill(dice.below(20_000)),
+            Kind::Burst => Deed::Burst(dice.between(2, 100) as u32),
+            Kind::Pause => return vec![Action::At(leader_often, Deed::Pause)],
+            Kind::Resume => Deed::Resume(dice.between(1, 100) as u32),
+            Kind::Stop => Deed::Stop,
+            Kind::Wipe if !may_wipe(cluster) => return Vec::new(),
+            Kind::Wipe => Deed::Wipe,
+            Kind::Loss | Kind::Duplicate | Kind::Slow | Kind::Hold | Kind::ReadError => {
+                return Vec::new();
+            }
+        };
+        vec![Action::At(node, deed)]
+    }
+}
+
+/// A wiped member has no vote any more, so the others must be a majority. Where members were told
+/// who they are, instead of asking, an operator has promised not to wipe any.
+pub(super) fn may_wipe(cluster: &Cluster) -> bool {
+    let wiped = cluster.nodes().filter(|node| cluster.is_wiped(*node)).count();
+    cluster.asks() && 2 * (wiped + 1) < cluster.nodes().count()
+}
+
+fn propose(dice: &mut Dice, node: NodeId, cluster: &Cluster) -> Vec<Action> {
+    let node = match cluster.leader() {
+        Some(leader) if dice.permille(900) => leader,
+        _ => node,
+    };
+    if cluster.open_at(node) > OPEN_MAX {
+        return Vec::new();
+    }
+    let longest = *dice.pick(&[0, 10, 100]);
+    let size = dice.below(longest + 1) as usize;
+    let times = dice.between(1, 6) as u32;
+    vec![Action::At(node, Deed::Propose { word: "x".into(), size, times })]
+}
+
+fn crash(dice: &mut Dice) -> Deed {
+    Deed::Crash(match dice.below(4) {
+        0 => Keep::Nothing,
+        1 => Keep::Everything,
+        _ => Keep::Random(dice.number()),
+    })
+}
+
+/// The leader dies between a proposal and its first acknowledgement.
+fn crash_fresh_leader(dice: &mut Dice, cluster: &Cluster) -> Vec<Action> {
+    let Some(leader) = cluster.leader() else { return Vec::new() };
+    let proposal = Deed::Propose { word: "fresh".into(), size: 0, times: 1 };
+    let wait = dice.below(cluster.network.faults.delay.1 + 1_000);
+    let crash = crash(dice);
+    vec![Action::At(leader, proposal), Action::Wait(wait), Action::At(leader, crash)]
+}
+
+/// Members die until those that run are exactly a quorum; the leader goes with them half of the time.
+fn crash_to_quorum(dice: &mut Dice, cluster: &Cluster) -> Vec<Action> {
+    let quorum = cluster.nodes().count() / 2 + 1;
+    let mut running: Vec<NodeId> =
+        cluster.nodes().filter(|node| cluster.is_running(*node)).collect();
+    let mut actions = Vec::new();
+    while running.len() > quorum {
+        let leader = cluster.leader().filter(|leader| running.contains(leader) && dice.coin());
+        let victim = leader.unwrap_or_else(|| *dice.pick(&running));
+        running.retain(|node| *node != victim);
+        actions.push(Action::At(victim, crash(dice)));
+    }
+    actions
+}
+
+/// Isolates one, or splits the cluster.
+fn partition(dice: &mut Dice, victim: NodeId, cluster: &Cluster) -> Vec<Action> {
+    if dice.coin() {
+        return vec![Action::Cut(links_of(cluster, victim))];
+    }
+    let side: Vec<(NodeId, bool)> = cluster.nodes().map(|node| (node, dice.coin())).collect();
+    let links = pairs(&side).filter(|(a, b)| a.1 != b.1).map(|(a, b)| (a.0, b.0)).collect();
+    cut(links)
+}
+
+/// Cuts what one sends, or what it receives, or some links in one direction.
+fn one_way(dice: &mut Dice, victim: NodeId, cluster: &Cluster) -> Vec<Action> {
+    let nodes: Vec<NodeId> = cluster.nodes().collect();
+    let links = pairs(&nodes);
+    cut(match dice.below(3) {
+        0 => links.filter(|(a, _)| *a == victim).collect(),
+        1 => links.filter(|(_, b)| *b == victim).collect(),
+        _ => links.filter(|_| dice.permille(250)).collect(),
+    })
+}
+
+fn cut(links: Vec<Link>) -> Vec<Action> {
+    if links.is_empty() { Vec::new() } else { vec![Action::Cut(links)] }
+}
+
+/// Every two of them, in both orders.
+fn pairs<T: Copy + PartialEq>(of: &[T]) -> impl Iterator<Item = (T, T)> {
+    of.iter().flat_map(|a| of.iter().filter(move |b| *b != a).map(move |b| (*a, *b)))
+}
+
+/// The links that are cut in a shape that has troubled somebody before: a ring, a chain, two halves with
+/// one bridge, a leader in the minority, and the one-way fault that stopped a control plane for six hours in 2020.
+fn topology(dice: &mut Dice, nodes: &[NodeId]) -> Vec<Link> {
+    let count = nodes.len();
+    // Which member has which place in the shape.
+    let turn = dice.below(count as u64) as usize;
+    let places: Vec<(usize, NodeId)> =
+        (0..count).map(|place| (place, nodes[(place + turn) % count])).collect();
+    let (kind, half) = (dice.below(5), count / 2);
+    let is_whole = |a: usize, b: usize| match kind {
+        // A ring: each hears its two neighbours.
+        0 => (a + 1) % count == b || (b + 1) % count == a,
+        // A chain.
+        1 => a.abs_diff(b) == 1,
+        // A bridge: two halves, and the first one, which is in touch with both.
+        2 => a == 0 || b == 0 || (a <= half) == (b <= half),
+        // A minority, which the leader may be in.
+        3 => (a < half) == (b < half),
+        // One link is dead: its two ends hear all the others and not each other, one of them not even one way.
+        _ => !(a == 0 && b == 1 || a == 1 && b == 0 || a == 2 && b == 0),
+    };
+    let links = pairs(&places).filter(|(a, b)| !is_whole(a.0, b.0));
+    links.map(|(a, b)| (a.1, b.1)).collect()
+}

@@ -1,0 +1,194 @@
+//! A run under way.
+
+use std::collections::BTreeMap;
+
+use raft_core::types::NodeId;
+
+use super::kinds::{Kind, PerKind};
+use super::nemesis::{Nemesis, may_wipe};
+use super::plan::Plan;
+use crate::action::{Action, Deed};
+use crate::cluster::Cluster;
+use crate::dice::Dice;
+use crate::liveness;
+use crate::marks::{self, Mark};
+
+/// A run that has fewer acknowledged operations shows nothing.
+pub const ACKNOWLEDGED_MIN: usize = 200;
+
+/// Once a run has had its steps and still lacks something, it goes on for so many times as long.
+const PATIENCE: u64 = 40;
+
+/// After so many times as many steps there are no more faults, where all have been there.
+const LULL: u64 = 5;
+
+pub(super) struct Run {
+    pub(super) cluster: Cluster,
+    /// What was done, in order.
+    pub(super) actions: Vec<Action>,
+    /// How often what happened.
+    pub(super) seen: PerKind,
+    /// Crashes that are to come.
+    armed: BTreeMap<NodeId, Kind>,
+    is_loud: bool,
+}
+
+impl Run {
+    pub(super) fn new(plan: &Plan, is_loud: bool) -> Self {
+        marks::clear();
+        let mut cluster = plan.setup.start();
+        cluster.is_loud = is_loud;
+        Run {
+            cluster,
+            actions: Vec::new(),
+            seen: PerKind::default(),
+            armed: BTreeMap::new(),
+            is_loud,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.cluster.violation().is_some()
+    }
+
+    /// The faults, drawn as they come.
+    pub(super) fn suffer(&mut self, seed: u64, plan: &Plan) {
+        let mut nemesis = Nemesis::new(seed);
+        for step in 0..plan.steps * PATIENCE {
+            let lacking = self.lacking(plan);
+            let has_enough = self.cluster.ghost().acknowledged() >= ACKNOWLEDGED_MIN;
+            if self.is_over() || (step >= plan.steps && has_enough && lacking.is_empty()) {
+                return;
+            }
+            let wait = nemesis.wait();
+            self.act(&wait);
+            for kind in Kind::ALL {
+                let mut rate = plan.rates.of(*kind);
+                if *kind == Kind::Wipe && step < 20 {
+                    // Who is wiped while the members still ask each other is the hardest case.
+                    rate *= 20;
+                }
+                if step >= plan.steps {
+                    rate = after_the_planned_steps(*kind, rate, has_enough, &lacking);
+                }
+                if step >= plan.steps * LULL && lacking.is_empty() {
+                    rate = in_a_lull(*kind, rate);
+                }
+                if !nemesis.wants(*kind, rate) {
+                    continue;
+                }
+                for action in nemesis.draw(*kind, &self.cluster) {
+                    self.count(*kind, &action);
+                    self.act(&action);
+                }
+            }
+        }
+    }
+
+    /// The faults stop, and a core is drawn that must make progress alone.
+    pub(super) fn recover(&mut self, seed: u64) {
+        let mut dice = Dice::new(seed, "core");
+        let mut core = liveness::eligible(&self.cluster);
+        let count = self.cluster.nodes().count();
+        let quorum = count / 2 + 1;
+        let wanted =
+            if dice.coin() { quorum } else { dice.between(quorum as u64, count as u64) as usize };
+        while core.len() > wanted {
+            let dropped = dice.below(core.len() as u64) as usize;
+            core.remove(dropped);
+        }
+        if core.len() < quorum || core.len() == count {
+            core.clear();
+        }
+        self.act(&Action::Recover(core));
+    }
+
+    /// Planned faults that did not happen yet.
+    pub(super) fn lacking(&self, plan: &Plan) -> Vec<Kind> {
+        let planned = plan.rates.all().map(|(kind, _)| kind).filter(|kind| kind.is_fault());
+        planned.filter(|kind| self.seen.of(*kind) == 0).collect()
+    }
+
+    /// Does one action of the list of a run.
+    pub(super) fn act(&mut self, action: &Action) {
+        if self.is_over() {
+            return;
+        }
+        if self.is_loud {
+            println!("> {action}");
+        }
+        if matches!(action, Action::At(_, Deed::Wipe)) && !may_wipe(&self.cluster) {
+            return;
+        }
+        self.actions.push(action.clone());
+        action.apply(&mut self.cluster).expect("the nemesis knows the cluster");
+        self.look_around();
+        if self.is_loud {
+            println!("{} µs\n{}", self.cluster.now(), self.cluster.summary());
+        }
+    }
+
+    /// Counts an action that has an effect.
+    fn count(&mut self, kind: Kind, action: &Action) {
+        let has_effect = match action {
+            // These come later, or never.
+            Action::At(node, Deed::CrashAfterEffects(_) | Deed::CrashAfterOperations(_)) => {
+                self.armed.insert(*node, kind);
+                false
+            }
+            Action::At(node, Deed::Crash(_) | Deed::Kill) => {
+                self.armed.remove(node);
+                kind != Kind::Restart && self.cluster.is_running(*node)
+            }
+            Action::At(_, Deed::Propose { .. }) => kind == Kind::Propose,
+            Action::At(_, Deed::Wipe) => true,
+            Action::At(node, Deed::Restart) => !self.cluster.is_running(*node),
+            Action::At(node, _) => self.cluster.is_running(*node),
+            Action::Heal => kind == Kind::Heal,
+            Action::Wait(_) => false,
+            _ => true,
+        };
+        *self.seen.of_mut(kind) += u64::from(has_effect);
+    }
+
+    /// What came to pass by itself.
+    fn look_around(&mut self) {
+        let counts = self.cluster.network.counts();
+        for (kind, count) in [
+            (Kind::Loss, counts.lost),
+            (Kind::Duplicate, counts.repeated),
+            (Kind::Slow, counts.slowed),
+            (Kind::Hold, counts.held),
+            (Kind::ReadError, marks::hits(Mark::ReadFailed)),
+        ] {
+            *self.seen.of_mut(kind) = count;
+        }
+        let Run { cluster, seen, armed, .. } = self;
+        armed.retain(|node, kind| {
+            let is_running = cluster.is_running(*node);
+            *seen.of_mut(*kind) += u64::from(!is_running);
+            is_running
+        });
+    }
+}
+
+/// Nothing goes wrong any more but what the network does.
+fn in_a_lull(kind: Kind, rate: u64) -> u64 {
+    match kind {
+        Kind::Heal | Kind::Restart | Kind::Unstall | Kind::Resume => 500,
+        Kind::Propose | Kind::Read | Kind::Release | Kind::ReleaseOldest => rate,
+        _ => 0,
+    }
+}
+
+/// What is still lacking comes more often, and the rest more seldom.
+fn after_the_planned_steps(kind: Kind, rate: u64, has_enough: bool, lacking: &[Kind]) -> u64 {
+    match kind {
+        _ if rate == 0 => 0,
+        _ if lacking.contains(&kind) => rate.max(100),
+        Kind::Propose if !has_enough => rate.max(700),
+        Kind::Heal | Kind::Restart | Kind::Unstall | Kind::Resume => rate.max(150),
+        _ if kind.is_fault() => rate.div_ceil(4).min(3),
+        _ => rate,
+    }
+}

@@ -1,0 +1,262 @@
+//! Makes a failing run small: a script that a person can read, and that breaks the same rule.
+//!
+//! Actions are dropped in ever smaller pieces (delta debugging), settings are made calm, members are
+//! dropped, numbers are lowered; whatever still breaks the same rule is kept.
+
+use std::collections::BTreeSet;
+
+use raft_core::types::NodeId;
+
+use super::{Options, plan, record, replay};
+use crate::action::{Action, Deed, Release};
+use crate::disk::Keep;
+use crate::invariants::{Rule, Violation};
+use crate::setup::Setup;
+
+/// So many runs at most are spent on it.
+const RUNS_MAX: usize = 3_000;
+
+/// What a run shrank to.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// The seed.
+    pub seed: u64,
+    /// The cluster.
+    pub setup: Setup,
+    /// What is done to it.
+    pub actions: Vec<Action>,
+    /// What comes of it.
+    pub violation: Violation,
+    /// How many runs it took.
+    pub runs: usize,
+}
+
+impl Shrunk {
+    /// The script that breaks the same rule.
+    pub fn script(&self) -> String {
+        let what = self.violation.what.lines().next().unwrap_or_default();
+        let mut script =
+            format!("# seed {}: {:?}: {what}\n{}\n", self.seed, self.violation.rule, self.setup);
+        for action in &self.actions {
+            script.push_str(&format!("{action}\n"));
+        }
+        script
+    }
+}
+
+/// Shrinks the run of a seed. `None` if it breaks no rule when its actions are done again.
+pub fn shrink(seed: u64, options: Options) -> Option<Shrunk> {
+    let plan = plan(seed, options);
+    let (report, actions) = record(seed, options);
+    let rule = report.violation?.rule;
+    let mut shrinker = Shrinker { rule, runs: 0, best: (plan.setup, actions), violation: None };
+    let best = shrinker.best.clone();
+    if !shrinker.fails(best) {
+        return None;
+    }
+    loop {
+        let before = shrinker.best.1.len();
+        shrinker.drop_members();
+        shrinker.drop_kinds();
+        shrinker.drop_pieces();
+        shrinker.calm_settings();
+        shrinker.lower_numbers();
+        shrinker.join_waits();
+        if shrinker.best.1.len() == before || shrinker.is_tired() {
+            break;
+        }
+    }
+    let (setup, actions) = shrinker.best;
+    Some(Shrunk { seed, setup, actions, violation: shrinker.violation?, runs: shrinker.runs })
+}
+
+type Candidate = (Setup, Vec<Action>);
+
+struct Shrinker {
+    rule: Rule,
+    runs: usize,
+    best: Candidate,
+    violation: Option<Violation>,
+}
+
+impl Shrinker {
+    fn is_tired(&self) -> bool {
+        self.runs >= RUNS_MAX
+    }
+
+    /// Whether a candidate breaks the same rule. If so, it is the best so far, cut off where it did.
+    fn fails(&mut self, candidate: Candidate) -> bool {
+        if self.is_tired() || !is_legal(&candidate) {
+            return false;
+        }
+        self.runs += 1;
+        let (cluster, done) = replay(&candidate.0, &candidate.1);
+        let Some(violation) = cluster.violation().filter(|violation| violation.rule == self.rule)
+        else {
+            return false;
+        };
+        self.violation = Some(violation.clone());
+        self.best = candidate;
+        self.best.1.truncate(done);
+        true
+    }
+
+    fn try_actions(&mut self, actions: Vec<Action>) -> bool {
+        self.fails((self.best.0.clone(), actions))
+    }
+
+    /// Members that nothing needs; the last one first, since they are named by number.
+    fn drop_members(&mut self) {
+        while self.best.0.cluster.nodes > 1 {
+            let (mut setup, mut actions) = self.best.clone();
+            let last = setup.cluster.nodes;
+            setup.cluster.nodes -= 1;
+            actions = actions.into_iter().filter_map(|action| without(action, last)).collect();
+            if !self.fails((setup, actions)) {
+                return;
+            }
+        }
+    }
+
+    /// All actions that begin with the same word.
+    fn drop_kinds(&mut self) {
+        let word = |action: &Action| action.to_string().split(' ').next().map(str::to_string);
+        let words: BTreeSet<_> = self.best.1.iter().map(word).collect();
+        for dropped in words {
+            let mut kept = self.best.1.clone();
+            kept.retain(|action| word(action) != dropped);
+            self.try_actions(kept);
+        }
+    }
+
+    /// Delta debugging: halves, quarters, and so on down to single actions.
+    fn drop_pieces(&mut self) {
+        let mut size = self.best.1.len().div_ceil(2);
+        while size > 0 && !self.is_tired() {
+            let mut start = 0;
+            let mut has_dropped = false;
+            while start < self.best.1.len() && !self.is_tired() {
+                let mut kept = self.best.1.clone();
+                kept.drain(start..(start + size).min(kept.len()));
+                if self.try_actions(kept) {
+                    has_dropped = true;
+                } else {
+                    start += size;
+                }
+            }
+            if size > 1 || !has_dropped {
+                size /= 2;
+            }
+        }
+    }
+
+    /// Settings as they are in every script.
+    fn calm_settings(&mut self) {
+        let calm = Setup::default();
+        for name in self.best.0.unlike(&calm) {
+            // Without time there is no run, and without the planted fault no violation.
+            if !["nodes", "seed", "ticks", "missing", "blind"].contains(&name) {
+                let setup = self.best.0.with_setting_of(&calm, name);
+                let actions = self.best.1.clone();
+                self.fails((setup, actions));
+            }
+        }
+    }
+
+    fn lower_numbers(&mut self) {
+        let mut place = 0;
+        while place < self.best.1.len() && !self.is_tired() {
+            for lower in lower(&self.best.1[place]) {
+                let mut actions = self.best.1.clone();
+                actions[place] = lower;
+                if self.try_actions(actions) {
+                    break;
+                }
+            }
+            place += 1;
+        }
+    }
+
+    /// One wait instead of several.
+    fn join_waits(&mut self) {
+        let mut place = 0;
+        while place + 1 < self.best.1.len() {
+            let (Action::Wait(first), Action::Wait(second)) =
+                (&self.best.1[place], &self.best.1[place + 1])
+            else {
+                place += 1;
+                continue;
+            };
+            let mut actions = self.best.1.clone();
+            actions[place] = Action::Wait(first + second);
+            actions.remove(place + 1);
+            if !self.try_actions(actions) {
+                place += 1;
+            }
+        }
+    }
+}
+
+/// No more members may be wiped than a cluster can bear.
+fn is_legal((setup, actions): &Candidate) -> bool {
+    let wiped = actions.iter().filter_map(|action| match action {
+        Action::At(node, Deed::Wipe) => Some(*node),
+        _ => None,
+    });
+    let wiped: BTreeSet<NodeId> = wiped.collect();
+    wiped.is_empty() || (setup.cluster.asks && 2 * wiped.len() < setup.cluster.nodes as usize)
+}
+
+/// The same action in a cluster without this node, if anything is left of it.
+fn without(action: Action, node: NodeId) -> Option<Action> {
+    let drop_links = |mut links: Vec<(NodeId, NodeId)>| {
+        links.retain(|(a, b)| *a != node && *b != node);
+        if links.is_empty() { None } else { Some(links) }
+    };
+    match action {
+        Action::Cut(links) => drop_links(links).map(Action::Cut),
+        Action::Recover(mut core) => {
+            core.retain(|member| *member != node);
+            Some(Action::Recover(core))
+        }
+        action if action.nodes().contains(&node) => None,
+        action => Some(action),
+    }
+}
+
+/// Simpler actions of the same kind, the simplest first.
+fn lower(action: &Action) -> Vec<Action> {
+    match action {
+        Action::Wait(time) => [0, 1_000, 10_000, 100_000]
+            .into_iter()
+            .filter(|lower| lower < time)
+            .map(Action::Wait)
+            .collect(),
+        Action::Release(Release::Some(_)) => vec![Action::Release(Release::All)],
+        Action::Recover(core) if !core.is_empty() => vec![Action::Recover(Vec::new())],
+        Action::Cut(links) => {
+            let without = |place| {
+                let mut links = links.clone();
+                links.remove(place);
+                Action::Cut(links)
+            };
+            if links.len() < 2 { Vec::new() } else { (0..links.len()).map(without).collect() }
+        }
+        Action::At(node, deed) => {
+            let lower = match deed {
+                Deed::Propose { word, size, times } => vec![
+                    Deed::Propose { word: word.clone(), size: 0, times: 1 },
+                    Deed::Propose { word: word.clone(), size: *size, times: 1 },
+                    Deed::Propose { word: word.clone(), size: 0, times: *times },
+                ],
+                Deed::Crash(Keep::Random(_) | Keep::Everything) => {
+                    vec![Deed::Crash(Keep::Nothing), Deed::Crash(Keep::Everything)]
+                }
+                _ => Vec::new(),
+            };
+            let is_other = |lower: &Deed| lower != deed;
+            lower.into_iter().filter(is_other).map(|deed| Action::At(*node, deed)).collect()
+        }
+        _ => Vec::new(),
+    }
+}

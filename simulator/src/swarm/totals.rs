@@ -1,0 +1,105 @@
+//! Sums over many runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::kinds::{Kind, PerKind};
+use super::{Profile, Report};
+use crate::ledger::mix;
+use crate::marks::{Hits, Mark};
+
+/// See the module. The order in which runs are added does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that broke a rule.
+    pub violations: u64,
+    /// Runs that showed nothing.
+    pub vacuous: u64,
+    /// Acknowledged operations.
+    pub acknowledged: u64,
+    /// Terms that had a leader.
+    pub leaderships: u64,
+    /// How often what happened.
+    pub seen: PerKind,
+    /// How often which rare place was reached.
+    pub marks: Hits,
+    /// Virtual time, in microseconds.
+    pub time: u64,
+    /// Nanoseconds of processor time.
+    pub cpu: u64,
+    /// The hash of each run.
+    traces: BTreeMap<(Profile, u64), u64>,
+}
+
+impl Totals {
+    /// Adds a run, which took so many nanoseconds.
+    pub fn add(&mut self, profile: Profile, seed: u64, report: &Report, cpu: u64) {
+        self.runs += 1;
+        self.violations += u64::from(report.violation.is_some());
+        self.vacuous += u64::from(report.vacuous.is_some());
+        self.acknowledged += report.acknowledged as u64;
+        self.leaderships += report.leaderships as u64;
+        self.seen.add(&report.seen);
+        self.marks.add(&report.marks);
+        self.time += report.time;
+        self.cpu += cpu;
+        self.traces.insert((profile, seed), report.trace);
+    }
+
+    /// A hash over the hashes of all runs.
+    pub fn trace(&self) -> u64 {
+        self.traces.values().fold(0, |hash, trace| mix(hash, *trace))
+    }
+
+    /// Losses of power and dead processes, of whatever kind.
+    pub fn crashes(&self) -> u64 {
+        let kinds = [Kind::Crash, Kind::CrashInTurn, Kind::CrashInDisk, Kind::Kill];
+        let targeted = [Kind::CrashFreshLeader, Kind::CrashToQuorum];
+        kinds.iter().chain(&targeted).map(|kind| self.seen.of(*kind)).sum()
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.cpu as f64 / 1e9;
+        let Totals { runs, violations, vacuous, acknowledged, .. } = self;
+        writeln!(f, "{runs} runs: {violations} violations, {vacuous} vacuous")?;
+        writeln!(
+            f,
+            "{acknowledged} acknowledged operations in {seconds:.1} CPU seconds ({:.0} a second, {:.1} runs a second)",
+            *acknowledged as f64 / seconds.max(1e-9),
+            *runs as f64 / seconds.max(1e-9),
+        )?;
+        writeln!(
+            f,
+            "{} faults, {} crashes, {} starts after them, {} leaders, {} snapshots installed, {} truncations",
+            self.seen.faults(),
+            self.crashes(),
+            self.marks.of(Mark::Restarted),
+            self.leaderships,
+            self.marks.of(Mark::SnapshotInstalled),
+            self.marks.of(Mark::ConflictTruncated),
+        )?;
+        writeln!(
+            f,
+            "{:.0} simulated seconds, trace {:016x}",
+            self.time as f64 / 1e6,
+            self.trace()
+        )?;
+        write!(f, "what happened:")?;
+        for (kind, count) in self.seen.all() {
+            write!(f, " {kind} {count},")?;
+        }
+        writeln!(f, "\nmarks ({} of {} hit):", self.marks.all().count(), Mark::ALL.len())?;
+        for (mark, hits) in self.marks.all() {
+            writeln!(f, "  {hits:>8}  {}", mark.name())?;
+        }
+        let never = Mark::ALL.iter().filter(|mark| self.marks.of(**mark) == 0);
+        for mark in never {
+            writeln!(f, "     never  {}", mark.name())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! The program: what it says to mistakes, and that its runs don't depend on process, threads or order.
+
+use std::process::{Command, Output};
+
+fn simulator(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));
+    command.args(arguments.split_whitespace()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn mistakes_are_named() {
+    for (arguments, what) in [
+        ("--seed soon", "invalid value 'soon' for '--seed <SEED>'"),
+        ("--seed 1 --profile lousy", "no such profile; there are swarm, calm, busy,"),
+        ("--seeds 0", "0 is not in 1.."),
+        ("--seed 1 --seeds 2", "cannot be used with"),
+        ("--script no/such/file.txt", "simulator: no/such/file.txt: "),
+        ("--seed 1 --missing everything", "--missing everything: no such sync"),
+        ("", "what shall run: --seed, --seeds or --script?"),
+    ] {
+        let output = simulator(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(error.contains(what), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_word_in_a_script_is_named_with_its_line() {
+    let path = std::env::temp_dir().join(format!("simulator-{}.txt", std::process::id()));
+    for (script, what) in [
+        ("cluster nodes=3\n\ncrash one", "line 3: `crash one`: word 2, `one`: not a number"),
+        ("crash 1", "line 1: `crash 1`: word 1, `crash`: before there is a `cluster`"),
+        ("cluster nodes=3\nrestart 4", "line 2: `restart 4`: there is no node 4"),
+        ("cluster nodes=3 leader=1\nlog", "line 2: `log`: word 2 is missing"),
+    ] {
+        std::fs::write(&path, script).unwrap();
+        let output = simulator(&format!("--script {}", path.display()));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{script}");
+        assert!(error.contains(what), "{script}: {error}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_script_that_breaks_no_rule_ends_well() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/figure_8.txt");
+    let output = simulator(&format!("--script {path}"));
+    assert!(output.status.success());
+    assert!(stdout(&output).contains("acknowledges"));
+}
+
+#[test]
+fn runs_depend_on_nothing_but_their_seeds() {
+    let summary = |threads: u64| {
+        let output = simulator(&format!("--seeds 2 --first 7 --threads {threads}"));
+        let text = stdout(&output);
+        assert!(output.status.success(), "{text}");
+        // The only line with processor time in it.
+        text.lines().filter(|line| !line.contains("CPU")).map(str::to_string).collect::<Vec<_>>()
+    };
+    let alone = summary(1);
+    assert!(alone.iter().any(|line| line.contains("trace")), "{alone:?}");
+    assert_eq!(alone, summary(3));
+}
