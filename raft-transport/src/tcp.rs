@@ -10,7 +10,6 @@ pub mod handshake;
 pub mod link;
 mod outbox;
 pub mod reactor;
-mod stream;
 mod watch;
 
 pub use watch::Deadline;

@@ -1,9 +1,10 @@
-//! The project's chores, as one program in plain std: `cargo xtask check` and `cargo xtask fix`.
+//! The project's chores, as one program in plain std: `cargo xtask check`, `fix` and `simulate`.
 
 mod check;
 mod examples;
 mod links;
 mod report;
+mod simulate;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -19,10 +20,13 @@ Usage: cargo xtask <COMMAND>
 Commands:
   check   everything CI asks for besides the tests; changes no source file
   fix     formats the code and applies what clippy can repair by itself
+  simulate --seeds N [--profile P] [..]
+          runs fresh seeds, drawn from the operating system; the rest goes to the simulator's own program
 
 Examples:
   cargo test --workspace && cargo xtask check    what CI runs
   cargo xtask fix && git diff                    repair, then look at what it did
+  cargo xtask simulate --seeds 1000              1000 fresh seeds of each mix of faults
 ";
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["check"] => check::check(),
         ["fix"] => fix(),
+        ["simulate", arguments @ ..] if !arguments.is_empty() => simulate::simulate(arguments),
         asked if asked.iter().any(|word| ["--help", "-h", "help"].contains(word)) => {
             print!("{HELP}");
             ExitCode::SUCCESS

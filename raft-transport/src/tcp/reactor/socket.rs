@@ -10,7 +10,7 @@ use raft_core::types::NodeId;
 
 use crate::tcp::connection::Connection;
 use crate::tcp::link::FrameLink;
-use crate::tcp::stream::Stream;
+use crate::tcp::outbox::Outbox;
 use crate::tcp::{CloseReason, Stats};
 
 /// Bytes read from one socket in one turn, before the others get theirs.
@@ -65,15 +65,18 @@ impl Socket {
         }
     }
 
-    fn stream(&self) -> &Stream {
+    pub(super) fn stats(&self) -> &Stats {
         match &self.machine {
-            Machine::Peer { connection, .. } => connection.stream(),
-            Machine::Client { link, .. } => link.stream(),
+            Machine::Peer { connection, .. } => connection.stats(),
+            Machine::Client { link, .. } => link.stats(),
         }
     }
 
-    pub(super) fn stats(&self) -> &Stats {
-        self.stream().stats()
+    fn outbox(&self) -> &Outbox {
+        match &self.machine {
+            Machine::Peer { connection, .. } => connection.outbox(),
+            Machine::Client { link, .. } => link.outbox(),
+        }
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -183,7 +186,7 @@ impl Socket {
     fn write_once(&self) -> (usize, io::Result<usize>) {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut count, mut offered) = (0, 0);
-        for (slot, slice) in slices.iter_mut().zip(self.stream().slices()) {
+        for (slot, slice) in slices.iter_mut().zip(self.outbox().slices()) {
             *slot = IoSlice::new(slice);
             count += 1;
             offered += slice.len();
