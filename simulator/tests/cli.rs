@@ -4,11 +4,11 @@ use std::process::{Command, Output};
 
 fn simulator(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));
-    command.args(arguments.split_whitespace()).output().unwrap()
+    command.args(arguments.split_whitespace()).output().expect("it is built")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("it prints text")
 }
 
 #[test]
