@@ -117,6 +117,12 @@ impl<D: Disk> SnapshotStore<D> {
         Ok(SnapshotStore { disk, staged: BTreeMap::new(), sealed })
     }
 
+    /// Whether there are any files of snapshots, whoever needs them.
+    pub(crate) fn any_there(disk: &D) -> Result<bool, WalError> {
+        let names = disk.list().map_err(WalError::io("list", "the directory"))?;
+        Ok(names.iter().any(|name| parse_name(name).is_some()))
+    }
+
     /// Removes all others, from before the log was opened.
     pub(crate) fn remove_unused(&self) -> Result<(), WalError> {
         let names = self.disk.list().map_err(WalError::io("list", "the directory"))?;

@@ -140,6 +140,11 @@ impl<D: Disk> Wal<D> {
         let lock = disk.try_lock(LOCK).map_err(WalError::io("lock", LOCK))?;
         let lock = lock.ok_or(WalError::Locked { file: LOCK })?;
         let mut replay = recovery::replay(&disk, options.segment_bytes)?;
+        if replay.place.is_none() && SnapshotStore::any_there(&*disk)? {
+            // A log that begins has none. This one was removed, and they may be all that is left.
+            let why = "there are snapshots, and no log that names them".to_owned();
+            return Err(WalError::Missing { file: segment_name(1), why });
+        }
         let first = Place { epoch: options.epoch, sequence: 1, previous: 0 };
         let mut groups = BTreeMap::new();
         for (id, stored) in std::mem::take(&mut replay.groups) {

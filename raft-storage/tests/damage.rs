@@ -112,6 +112,23 @@ fn a_lost_file_is_refused_or_superfluous() {
     }
 }
 
+#[test]
+fn snapshots_without_a_log_are_kept_and_refused() {
+    let has_snapshots =
+        |disk: &SimDisk| disk.list().unwrap().iter().any(|name| name.starts_with("snapshot-"));
+    let mut stores = (0..20).map(closed_store);
+    let (disk, story) = stores.find(|(disk, _)| has_snapshots(disk)).unwrap();
+    let names = disk.list().unwrap();
+    names
+        .iter()
+        .filter(|name| name.starts_with("wal-"))
+        .for_each(|name| disk.remove(name).unwrap());
+    assert_eq!(judge(&disk, &story, "without a log"), None);
+    let refused = Wal::open(disk.clone(), options(SEGMENT_BYTES)).unwrap_err().to_string();
+    assert!(refused.contains("there are snapshots, and no log"), "{refused}");
+    assert!(has_snapshots(&disk));
+}
+
 /// A process on a disk that fails somehow, and what is there after it.
 fn check_failure(prepare: &dyn Fn(&SimDisk), seed: u64, what: &str) -> bool {
     let options = options(SEGMENT_BYTES);
