@@ -120,9 +120,11 @@ impl FileDisk {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         if !path.is_dir() {
+            let is_new = |part: &&Path| !part.as_os_str().is_empty() && !part.exists();
+            let new = path.ancestors().take_while(is_new).count();
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            // The new directory's name is an entry of its parent.
-            if let Some(parent) = path.canonicalize()?.parent() {
+            // Each new directory's name is an entry of its parent.
+            for parent in path.canonicalize()?.ancestors().skip(1).take(new) {
                 File::open(parent)?.sync_all()?;
             }
         }
@@ -259,6 +261,16 @@ mod tests {
         disk.open("a", OpenMode::Create).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join("a"))), (0o700, 0o600));
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn the_directories_above_are_created_as_well() {
+        let path = directory("nested");
+        let disk = FileDisk::open(path.join("a/b")).unwrap();
+        disk.open("c", OpenMode::Create).unwrap();
+        drop(FileDisk::open(path.join("a/b")).unwrap());
+        assert!(path.join("a/b/c").is_file());
         fs::remove_dir_all(path).unwrap();
     }
 

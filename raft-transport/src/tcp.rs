@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod link;
 mod outbox;
 pub mod reactor;
+mod stream;
 mod watch;
 
 pub use watch::Deadline;

@@ -1,11 +1,20 @@
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use std::vec;
 
+use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::block::{BlockBuilder, EntryKind};
-use crate::types::NUMBER_MAX;
+use crate::block::{BlockBuilder, EntryKind, View, Views};
+use crate::membership::MEMBERS_MAX;
+use crate::message::{
+    AppendEntriesReply, HelloReply, InstallSnapshotReply, ReadIndex, ReadIndexReply,
+    RequestPreVote, RequestPreVoteReply, RequestVote, RequestVoteReply,
+};
+use crate::snapshot::{SnapshotChunk, SnapshotMeta};
+use crate::types::{EntryId, Member, NUMBER_MAX};
 
 const CLUSTER: ClusterId = 77;
 

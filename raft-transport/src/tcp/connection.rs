@@ -11,10 +11,9 @@ use raft_core::message::{Body, Envelope};
 use raft_core::types::Member;
 use raft_core::wire::{self, Segments};
 
-use super::frame::{self, Frame, FrameKind, FrameReader, HEADER_BYTES};
+use super::frame::{self, Frame, FrameKind, HEADER_BYTES};
 use super::handshake::{HANDSHAKE_BYTES_MAX, Hello, Local, Refusal, Welcome};
-use super::outbox::Outbox;
-use super::watch::Watch;
+use super::stream::Stream;
 use super::{CloseReason, Limits, Stats};
 
 /// More than a chunk's message takes besides the chunk's bytes, with the largest membership.
@@ -46,19 +45,15 @@ pub enum Sent {
 #[derive(Debug)]
 pub struct Connection {
     local: Arc<Local>,
-    limits: Arc<Limits>,
     state: State,
     dialled: bool,
-    reader: FrameReader,
-    outbox: Outbox,
+    stream: Stream,
     /// The frame that collects messages until the next turn; empty, or begun.
     batch: Segments,
     /// Chunks of snapshots: each goes out when nothing else waits.
     chunks: VecDeque<Envelope>,
     chunk_bytes: usize,
-    watch: Watch,
     pinged_at: u64,
-    stats: Stats,
 }
 
 impl Connection {
@@ -79,17 +74,13 @@ impl Connection {
     fn new(local: Arc<Local>, limits: Arc<Limits>, state: State, now: u64) -> Self {
         Connection {
             local,
-            limits,
             state,
             dialled: false,
-            reader: FrameReader::new(HANDSHAKE_BYTES_MAX),
-            outbox: Outbox::default(),
+            stream: Stream::new(limits, HANDSHAKE_BYTES_MAX, now),
             batch: Segments::new(),
             chunks: VecDeque::new(),
             chunk_bytes: 0,
-            watch: Watch::new(now),
             pinged_at: now,
-            stats: Stats::default(),
         }
     }
 
@@ -103,17 +94,17 @@ impl Connection {
 
     /// What went through.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        self.stream.stats()
     }
 
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.bytes() + self.batch.len() + self.chunk_bytes
+        self.stream.outbox.bytes() + self.batch.len() + self.chunk_bytes
     }
 
     /// Bytes of memory kept for the frame that is coming in.
     pub fn receive_capacity(&self) -> usize {
-        self.reader.capacity()
+        self.stream.reader.capacity()
     }
 
     /// Takes in bytes of the stream and adds the messages that they complete.
@@ -130,9 +121,8 @@ impl Connection {
         messages: &mut Vec<Envelope>,
     ) -> Result<(), CloseReason> {
         let length = bytes.len();
-        self.stats.bytes_in += length as u64;
         while self.state != State::Closing {
-            let result = match self.reader.read(&mut bytes) {
+            let result = match self.stream.read(&mut bytes) {
                 Ok(Some(frame)) => self.on_frame(frame, now, messages),
                 Ok(None) => break,
                 Err(error) => Err(error.into()),
@@ -142,7 +132,7 @@ impl Connection {
                 return Err(reason);
             }
         }
-        self.watch.received(length, self.reader.in_frame(), now);
+        self.stream.received(length, now);
         Ok(())
     }
 
@@ -159,7 +149,6 @@ impl Connection {
         now: u64,
         messages: &mut Vec<Envelope>,
     ) -> Result<(), CloseReason> {
-        self.stats.frames_in += 1;
         match (self.state, frame.kind) {
             (State::Accepted, FrameKind::Hello) => self.on_hello(&frame, now),
             (State::Dialling(target), FrameKind::Welcome) => self.on_welcome(&frame, target),
@@ -169,7 +158,7 @@ impl Connection {
             (State::Ready(peer), FrameKind::Messages) => self.on_messages(frame, peer, messages),
             (State::Ready(_), FrameKind::Ping) => {
                 // A pong that still waits answers this one as well, so pings can't fill the queue.
-                if self.outbox.is_empty() {
+                if self.stream.outbox.is_empty() {
                     self.push(empty(FrameKind::Pong), now);
                 }
                 Ok(())
@@ -203,8 +192,8 @@ impl Connection {
 
     fn ready(&mut self, peer: Member) {
         self.state = State::Ready(peer);
-        self.reader.limit(self.limits.frame_bytes_max);
-        self.watch.handshake_done();
+        self.stream.reader.limit(self.stream.limits.frame_bytes_max);
+        self.stream.watch.handshake_done();
     }
 
     fn on_messages(
@@ -221,7 +210,7 @@ impl Connection {
                 return Err(CloseReason::ForeignMessage { from, to });
             }
             body.advance(length);
-            self.stats.messages_in += 1;
+            self.stream.stats.messages_in += 1;
             messages.push(envelope);
         }
         Ok(())
@@ -239,15 +228,15 @@ impl Connection {
             _ => self.batch_message(&envelope),
         };
         if sent == Sent::Dropped {
-            self.stats.messages_dropped += 1;
+            self.stream.stats.messages_dropped += 1;
         }
         sent
     }
 
     /// Chunks may fill half of the queue, so that they leave room for what keeps a leader in office.
     fn queue_chunk(&mut self, envelope: Envelope, bytes: usize) -> Sent {
-        let fits_queue = self.chunk_bytes + bytes <= self.limits.queue_bytes_max / 2;
-        let fits_frame = bytes + CHUNK_HEAD_BYTES_MAX <= self.limits.frame_bytes_max;
+        let fits_queue = self.chunk_bytes + bytes <= self.stream.limits.queue_bytes_max / 2;
+        let fits_frame = bytes + CHUNK_HEAD_BYTES_MAX <= self.stream.limits.frame_bytes_max;
         if !fits_frame || !(fits_queue || self.chunks.is_empty()) {
             return Sent::Dropped;
         }
@@ -262,8 +251,8 @@ impl Connection {
         }
         let (mark, before) = (self.batch.mark(), self.batch.len());
         wire::encode(self.local.cluster, envelope, &mut self.batch);
-        let fits_queue = self.queued_bytes() <= self.limits.queue_bytes_max;
-        let fits_batch = self.batch.len() - HEADER_BYTES <= self.limits.frame_bytes_max;
+        let fits_queue = self.queued_bytes() <= self.stream.limits.queue_bytes_max;
+        let fits_batch = self.batch.len() - HEADER_BYTES <= self.stream.limits.frame_bytes_max;
         if !fits_queue || !fits_batch {
             self.batch.rewind(mark);
             let is_alone = before == HEADER_BYTES;
@@ -277,24 +266,22 @@ impl Connection {
             self.seal_batch();
             return self.batch_message(envelope);
         }
-        self.stats.messages_out += 1;
-        if self.batch.len() >= self.limits.batch_bytes && self.peer().is_some() {
+        self.stream.stats.messages_out += 1;
+        if self.batch.len() >= self.stream.limits.batch_bytes && self.peer().is_some() {
             self.seal_batch();
         }
         Sent::Queued
     }
 
     fn seal_batch(&mut self) {
-        let blank = self.outbox.blank();
+        let blank = self.stream.outbox.blank();
         let mut batch = core::mem::replace(&mut self.batch, blank);
         frame::seal(FrameKind::Messages, &mut batch);
-        self.stats.frames_out += 1;
-        self.outbox.push(batch);
+        self.stream.push(batch);
     }
 
     fn push(&mut self, frame: Segments, now: u64) {
-        self.stats.frames_out += 1;
-        self.outbox.push(frame);
+        self.stream.push(frame);
         self.prepare(now);
     }
 
@@ -305,15 +292,13 @@ impl Connection {
             if !self.batch.is_empty() {
                 self.seal_batch();
             }
-            if self.outbox.is_empty()
+            if self.stream.outbox.is_empty()
                 && let Some(chunk) = self.chunks.pop_front()
             {
                 self.batch_chunk(&chunk);
             }
         }
-        if !self.outbox.is_empty() && !self.watch.is_writing() {
-            self.watch.writing(true, now);
-        }
+        self.stream.begin_writing(now);
     }
 
     fn batch_chunk(&mut self, envelope: &Envelope) {
@@ -321,19 +306,19 @@ impl Connection {
             unreachable!("only chunks wait with the chunks")
         };
         self.chunk_bytes -= install.chunk.data.len();
-        self.stats.messages_out += 1;
+        self.stream.stats.messages_out += 1;
         frame::begin(&mut self.batch);
         wire::encode(self.local.cluster, envelope, &mut self.batch);
         self.seal_batch();
     }
 
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// What to write next, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.outbox.slices()
+        self.stream.slices()
     }
 
     /// The socket took that many bytes of [`slices`](Self::slices).
@@ -341,9 +326,7 @@ impl Connection {
     /// # Panics
     /// If that is more than there was.
     pub fn sent(&mut self, bytes: usize, now: u64) {
-        self.stats.bytes_out += bytes as u64;
-        self.outbox.sent(bytes);
-        self.watch.writing(!self.outbox.is_empty(), now);
+        self.stream.sent(bytes, now);
     }
 
     /// Time went by: checks the deadlines and asks whether the other side is there. Call it a few
@@ -352,12 +335,12 @@ impl Connection {
     /// # Errors
     /// The deadline that was missed; the connection must be closed.
     pub fn tick(&mut self, now: u64) -> Result<(), CloseReason> {
-        if let Err(deadline) = self.watch.check(&self.limits, now) {
+        if let Err(deadline) = self.stream.check(now) {
             self.close();
             return Err(deadline.into());
         }
         let ping = self.dialled && self.peer().is_some();
-        if ping && now - self.pinged_at >= self.limits.ping_ticks {
+        if ping && now - self.pinged_at >= self.stream.limits.ping_ticks {
             self.pinged_at = now;
             self.push(empty(FrameKind::Ping), now);
         }

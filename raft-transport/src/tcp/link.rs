@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::wire::Segments;
 
-use super::frame::{self, FrameKind, FrameReader, HEADER_BYTES};
-use super::outbox::Outbox;
-use super::watch::Watch;
+use super::frame::{self, FrameKind, HEADER_BYTES};
+use super::stream::Stream;
 use super::{CloseReason, Limits, Stats};
 
 /// Why a frame was not sent.
@@ -34,44 +33,35 @@ pub enum FrameNotSent {
 /// A connection that carries opaque frames.
 #[derive(Debug)]
 pub struct FrameLink {
-    limits: Arc<Limits>,
-    reader: FrameReader,
-    outbox: Outbox,
-    watch: Watch,
-    stats: Stats,
+    stream: Stream,
 }
 
 impl FrameLink {
     /// A new connection. Until its first frame has come in, [`Limits::handshake_ticks`] are its
     /// time; a dialling side, who speaks first and waits for an answer, sets them high.
     pub fn new(limits: Arc<Limits>, now: u64) -> Self {
-        FrameLink {
-            reader: FrameReader::new(limits.frame_bytes_max),
-            limits,
-            outbox: Outbox::default(),
-            watch: Watch::new(now),
-            stats: Stats::default(),
-        }
+        let body_bytes_max = limits.frame_bytes_max;
+        FrameLink { stream: Stream::new(limits, body_bytes_max, now) }
     }
 
     /// What went through.
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        self.stream.stats()
     }
 
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.bytes()
+        self.stream.outbox.bytes()
     }
 
     /// Bytes of memory that it holds: of the frame that is coming in, and of those that wait.
     pub fn held_bytes(&self) -> usize {
-        self.reader.capacity() + self.outbox.bytes()
+        self.stream.reader.capacity() + self.stream.outbox.bytes()
     }
 
     /// Whether so much waits to be written that it is better to read no more requests.
     pub fn is_congested(&self) -> bool {
-        self.outbox.bytes() > self.limits.queue_bytes_max / 2
+        self.stream.outbox.bytes() > self.stream.limits.queue_bytes_max / 2
     }
 
     /// Takes in bytes of the stream and adds the bodies of the frames that they complete.
@@ -85,16 +75,14 @@ impl FrameLink {
         bodies: &mut Vec<Bytes>,
     ) -> Result<(), CloseReason> {
         let length = bytes.len();
-        self.stats.bytes_in += length as u64;
-        while let Some(frame) = self.reader.read(&mut bytes)? {
+        while let Some(frame) = self.stream.read(&mut bytes)? {
             if frame.kind != FrameKind::Opaque {
                 return Err(CloseReason::Misplaced(frame.kind));
             }
-            self.watch.handshake_done();
-            self.stats.frames_in += 1;
+            self.stream.watch.handshake_done();
             bodies.push(frame.body);
         }
-        self.watch.received(length, self.reader.in_frame(), now);
+        self.stream.received(length, now);
         Ok(())
     }
 
@@ -103,32 +91,30 @@ impl FrameLink {
     /// # Errors
     /// Why not; then nothing is queued.
     pub fn send(&mut self, now: u64, fill: impl FnOnce(&mut Segments)) -> Result<(), FrameNotSent> {
-        let mut frame = self.outbox.blank();
+        let Stream { limits, outbox, .. } = &mut self.stream;
+        let mut frame = outbox.blank();
         frame::begin(&mut frame);
         fill(&mut frame);
-        let (length, max) = (frame.len() - HEADER_BYTES, self.limits.frame_bytes_max);
+        let (length, max) = (frame.len() - HEADER_BYTES, limits.frame_bytes_max);
         if length > max {
             return Err(FrameNotSent::TooLong { length, max });
         }
-        if self.outbox.bytes() + frame.len() > self.limits.queue_bytes_max {
+        if outbox.bytes() + frame.len() > limits.queue_bytes_max {
             return Err(FrameNotSent::QueueFull);
         }
         frame::seal(FrameKind::Opaque, &mut frame);
-        self.stats.frames_out += 1;
-        if self.outbox.is_empty() {
-            self.watch.writing(true, now);
-        }
-        self.outbox.push(frame);
+        self.stream.push(frame);
+        self.stream.begin_writing(now);
         Ok(())
     }
 
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.outbox
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// What to write next, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.outbox.slices()
+        self.stream.slices()
     }
 
     /// The socket took that many bytes of [`slices`](Self::slices).
@@ -136,14 +122,12 @@ impl FrameLink {
     /// # Panics
     /// If that is more than there was.
     pub fn sent(&mut self, bytes: usize, now: u64) {
-        self.stats.bytes_out += bytes as u64;
-        self.outbox.sent(bytes);
-        self.watch.writing(!self.outbox.is_empty(), now);
+        self.stream.sent(bytes, now);
     }
 
     /// Bytes are read again after a pause, which is not counted as the other side's silence.
     pub fn resumed(&mut self, now: u64) {
-        self.watch.resumed(now);
+        self.stream.watch.resumed(now);
     }
 
     /// Time went by: checks the deadlines.
@@ -152,9 +136,9 @@ impl FrameLink {
     /// The deadline that was missed; the connection must be closed.
     pub fn tick(&mut self, now: u64, paused: bool) -> Result<(), CloseReason> {
         if paused {
-            self.watch.resumed(now);
+            self.stream.watch.resumed(now);
         }
-        Ok(self.watch.check(&self.limits, now)?)
+        Ok(self.stream.check(now)?)
     }
 }
 

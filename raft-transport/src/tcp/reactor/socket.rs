@@ -10,7 +10,7 @@ use raft_core::types::NodeId;
 
 use crate::tcp::connection::Connection;
 use crate::tcp::link::FrameLink;
-use crate::tcp::outbox::Outbox;
+use crate::tcp::stream::Stream;
 use crate::tcp::{CloseReason, Stats};
 
 /// Bytes read from one socket in one turn, before the others get theirs.
@@ -65,18 +65,15 @@ impl Socket {
         }
     }
 
-    pub(super) fn stats(&self) -> &Stats {
+    fn stream(&self) -> &Stream {
         match &self.machine {
-            Machine::Peer { connection, .. } => connection.stats(),
-            Machine::Client { link, .. } => link.stats(),
+            Machine::Peer { connection, .. } => connection.stream(),
+            Machine::Client { link, .. } => link.stream(),
         }
     }
 
-    fn outbox(&self) -> &Outbox {
-        match &self.machine {
-            Machine::Peer { connection, .. } => connection.outbox(),
-            Machine::Client { link, .. } => link.outbox(),
-        }
+    pub(super) fn stats(&self) -> &Stats {
+        self.stream().stats()
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -186,7 +183,7 @@ impl Socket {
     fn write_once(&self) -> (usize, io::Result<usize>) {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut count, mut offered) = (0, 0);
-        for (slot, slice) in slices.iter_mut().zip(self.outbox().slices()) {
+        for (slot, slice) in slices.iter_mut().zip(self.stream().slices()) {
             *slot = IoSlice::new(slice);
             count += 1;
             offered += slice.len();
