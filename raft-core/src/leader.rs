@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::block::{ENTRY_HEADER_BYTES, EntryKind, Views};
 use crate::common::Common;
+use crate::config::Config;
 use crate::message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, InstallSnapshot, InstallSnapshotReply,
     ReadIndex, ReadIndexReply,
@@ -138,7 +139,7 @@ impl Leader {
         for progress in &mut self.progress {
             progress.silent_ticks = progress.silent_ticks.saturating_add(ticks);
             if is_heartbeat {
-                progress.retry();
+                progress.retry(&common.config);
             }
             if is_heartbeat || owes_commit(common, progress) {
                 send_heartbeat(common, progress, self.reads.round(), is_heartbeat);
@@ -472,10 +473,13 @@ fn send_chunk(common: &mut Common, progress: &mut Progress, chunk: SnapshotChunk
 }
 
 impl Progress {
-    /// A heartbeat interval has passed: what went wrong may be tried again.
-    fn retry(&mut self) {
+    /// A heartbeat interval has passed: what went wrong may be tried again. Whoever is silent gets
+    /// heartbeats alone: a chunk is read from the disk.
+    fn retry(&mut self, config: &Config) {
         self.read_error = None;
-        if let State::Snapshot(sending) = &mut self.state {
+        if let State::Snapshot(sending) = &mut self.state
+            && self.silent_ticks < config.election_timeout_ticks
+        {
             sending.waiting = None;
         }
     }

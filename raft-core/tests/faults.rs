@@ -52,7 +52,7 @@ fn answer_chunk(lone: &mut Lone) {
 #[test]
 fn a_chunk_that_was_dropped_is_sent_again_at_the_next_heartbeat_and_not_before() {
     let mut lone = sends_a_snapshot();
-    for _ in 0..3 {
+    for _ in 0..2 {
         lone.node.unreachable(3).expect("no bug");
         lone.settle();
         assert!(lone.log_reads.is_empty(), "it would read and drop it in a circle");
@@ -61,6 +61,35 @@ fn a_chunk_that_was_dropped_is_sent_again_at_the_next_heartbeat_and_not_before()
         answer_chunk(&mut lone);
         lone.settle();
     }
+}
+
+#[test]
+fn nothing_is_read_for_a_follower_that_is_silent() {
+    let mut lone = sends_a_snapshot();
+    let mut reads = 0;
+    for _ in 0..10 {
+        lone.node.tick(config(1).heartbeat_ticks).expect("no bug");
+        let sent = lone.settle();
+        append_to(3, &sent);
+        let (from, term, body) = took(append_to(2, &sent).0).expect("an append");
+        lone.step(from, term, body);
+        reads += lone.log_reads.len();
+        while !lone.log_reads.is_empty() {
+            answer_chunk(&mut lone);
+            lone.settle();
+        }
+    }
+    assert_eq!(reads, 2, "heartbeats are enough to find out that it is back");
+    lone.node.tick(config(1).heartbeat_ticks).expect("no bug");
+    let sent = lone.settle();
+    let (heartbeat, append) = append_to(3, &sent);
+    let result = AppendResult::Conflict { hint: EntryId::ZERO };
+    let reply =
+        AppendEntriesReply { request: append.request, read_round: 0, result, last_log_index: 0 };
+    lone.step(3, heartbeat.term, Body::AppendEntriesReply(reply));
+    lone.node.tick(config(1).heartbeat_ticks).expect("no bug");
+    lone.settle();
+    assert_eq!(lone.log_reads.len(), 1);
 }
 
 #[test]
