@@ -1,8 +1,10 @@
-//! The project's chores, as one program in plain std: `cargo xtask check`, `fix` and `simulate`.
+//! The project's chores, as one program in plain std: `cargo xtask check`, `fix`, `simulate` and
+//! `mutants`.
 
 mod check;
 mod examples;
 mod links;
+mod mutants;
 mod report;
 mod simulate;
 
@@ -22,11 +24,15 @@ Commands:
   fix     formats the code and applies what clippy can repair by itself
   simulate --seeds N [--profile P] [..]
           runs fresh seeds, drawn from the operating system; the rest goes to the simulator's own program
+  mutants [NAME..]
+          brings known bugs back, one at a time, and says which test notices each
 
 Examples:
   cargo test --workspace && cargo xtask check    what CI runs
   cargo xtask fix && git diff                    repair, then look at what it did
   cargo xtask simulate --seeds 1000              1000 fresh seeds of each mix of faults
+  cargo xtask mutants                            all of mutants/, for an hour or so
+  cargo xtask mutants e01 s                      one of them, and all that begin with s
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +42,7 @@ fn main() -> ExitCode {
         ["check"] => check::check(),
         ["fix"] => fix(),
         ["simulate", arguments @ ..] if !arguments.is_empty() => simulate::simulate(arguments),
+        ["mutants", chosen @ ..] if !chosen.contains(&"--help") => mutants::mutants(chosen),
         asked if asked.iter().any(|word| ["--help", "-h", "help"].contains(word)) => {
             print!("{HELP}");
             ExitCode::SUCCESS
