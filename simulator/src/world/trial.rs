@@ -13,6 +13,9 @@ use crate::network::NetworkFaults;
 
 use super::{GROUP, TICK};
 
+/// A run that has seen so many operations before the healing has seen enough.
+const OPERATIONS_MAX: usize = 10_000;
+
 type MakeMachine<M> = Box<dyn Fn() -> M>;
 type Ask = Box<dyn Fn(&mut Dice) -> Asked>;
 type Check<M> = Box<dyn Fn(&M) -> Result<(), String>>;
@@ -130,7 +133,7 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         for _ in 0..self.steps {
             let pause = dice.below(2 * TICK);
             world.run_for(pause);
-            if world.is_over() {
+            if world.is_over() || world.operations.len() > OPERATIONS_MAX {
                 break;
             }
             world.suffer(&mut dice);
