@@ -19,6 +19,9 @@ pub struct Configuration {
 /// The first member leads, and everybody knows.
 const ELECTED: &[&str] = &["timeout 1", "settle", "heartbeat 1", "settle"];
 
+/// The first member leads and has an entry that nobody else has.
+const LEFT_BEHIND: &[&str] = &["timeout 1", "settle", "propose 1", "settle 1"];
+
 /// The first member leads and has compacted what the third one lacks, which has entries of its own in
 /// that place and behind it.
 const COMPACTED: &[&str] = &[
@@ -68,6 +71,7 @@ pub fn configurations() -> Vec<Configuration> {
         ballots(),
         replication(),
         takeover(),
+        figure8(),
         restarts(),
         compaction(),
         snapshots(),
@@ -129,6 +133,19 @@ fn takeover() -> Configuration {
     setup.budget = Budget { timeouts: 2, proposals: 1, crashes: 1, ..Budget::NOTHING };
     let small = Budget { timeouts: 1, proposals: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::RejectCounts, hunt: small }
+}
+
+/// Raft's Figure 8: an entry of an earlier term is on a majority and may yet be overwritten.
+fn figure8() -> Configuration {
+    let mut setup = Setup::new("figure8", "entries that outlive several leaders", 3);
+    setup.pre_vote = false;
+    setup.check_quorum = false;
+    setup.noop = false;
+    setup.prologue = LEFT_BEHIND;
+    setup.budget = Budget { timeouts: 3, proposals: 1, ..Budget::NOTHING };
+    let small = Budget { timeouts: 1, proposals: 1, ..Budget::NOTHING };
+    let hunt = Budget { timeouts: 2, proposals: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::ForgedAck, hunt }
 }
 
 fn restarts() -> Configuration {
