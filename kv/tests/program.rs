@@ -81,9 +81,7 @@ fn a_second_process_on_a_directory_or_a_port_is_refused() {
     members.start(1);
     let cluster = members.cluster.to_string();
     let data = members.directory.join("1");
-    while !data.exists() || run_status(&cluster).is_empty() {
-        std::thread::yield_now();
-    }
+    wait_until_1_listens(&members);
     let data = data.to_string_lossy().into_owned();
     let elsewhere = Members::new("second-elsewhere").cluster.to_string();
     let (_, said) = run(3, &["serve", "--id", "1", "--cluster", &elsewhere, "--data", &data]);
@@ -94,11 +92,16 @@ fn a_second_process_on_a_directory_or_a_port_is_refused() {
     assert!(!Path::new(&other).exists(), "a member that was refused has left something behind");
 }
 
-/// What member 1 says of itself; empty while it does not listen.
-fn run_status(cluster: &str) -> String {
-    let output = kv(&["status", "--json", "--cluster", cluster]);
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    json[0]["status"].as_object().map(|_| json[0].to_string()).unwrap_or_default()
+fn wait_until_1_listens(members: &Members) {
+    let began = Instant::now();
+    loop {
+        let output = kv(&["status", "--json", "--cluster", &members.cluster.to_string()]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        if json[0]["status"].is_object() {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", members.said(1));
+    }
 }
 
 #[test]
@@ -106,9 +109,7 @@ fn a_directory_of_another_member_is_refused() {
     let mut members = Members::new("foreign");
     members.start(1);
     let cluster = members.cluster.to_string();
-    while run_status(&cluster).is_empty() {
-        std::thread::yield_now();
-    }
+    wait_until_1_listens(&members);
     members.kill(1);
     let data = members.directory.join("1").to_string_lossy().into_owned();
     let (_, said) = run(3, &["serve", "--id", "2", "--cluster", &cluster, "--data", &data]);

@@ -6,10 +6,25 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::Cluster;
+
+/// A port that nobody has, and that no other call returns. It is below those that the operating system
+/// gives away, to other tests and to whoever dials: such a port may be taken before a member has it.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number =
+            std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + (number % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// The processes. Dropping it ends them.
 pub(crate) struct Members {
@@ -20,9 +35,8 @@ pub(crate) struct Members {
 
 impl Members {
     pub(crate) fn new(name: &str) -> Self {
-        let listeners: Vec<TcpListener> =
-            (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |at: usize| listeners[at].local_addr().unwrap().port();
+        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
+        let port = |at: usize| ports[at];
         let member = |id: usize| format!("{id}=127.0.0.1:{}/{}", port(id - 1), port(id + 2));
         let cluster = [1, 2, 3].map(member).join(",").parse().unwrap();
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
