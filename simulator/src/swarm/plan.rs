@@ -175,6 +175,9 @@ impl Plan {
             Profile::Busy => {
                 plan.setup.cluster.nodes = 5;
                 plan.steps = 60;
+                // A log that is kept short, as one that is used is.
+                plan.setup.cluster.policy.state_bytes_max = Some(16 << 10);
+                plan.setup.cluster.config.window_bytes_max = 16 << 10;
                 plan.rate(&[(Kind::Propose, 1000), (Kind::Batch, 1000)]);
             }
             Profile::Calm | Profile::Swarm | Profile::TinyLimits => {}
@@ -272,6 +275,11 @@ impl Plan {
             *rates.of_mut(Kind::ReadError) = 0;
         } else {
             *rates.of_mut(Kind::ReadError) = u64::from(setup.cluster.disk.read_error_permille);
+        }
+        // Where every voter is needed, or every timeout ends a leadership, the network is not the worst one.
+        if rates.of(Kind::Wipe) > 0 || !setup.cluster.config.pre_vote {
+            setup.network.loss_permille = setup.network.loss_permille.min(50);
+            setup.network.slow_permille = setup.network.slow_permille.min(20);
         }
         *rates.of_mut(Kind::Loss) = u64::from(setup.network.loss_permille);
         *rates.of_mut(Kind::Duplicate) = u64::from(setup.network.duplicate_permille);
