@@ -70,13 +70,9 @@ fn random_runs_break_no_rule() {
 }
 
 /// Marks that a few hundred runs may well miss; docs/testing.md says how many they need.
-const RARE: [Mark; 8] = [
+const RARE: [Mark; 4] = [
     Mark::OtherIncarnation,
     Mark::MajorityTruncated,
     Mark::InstalledUnderLog,
-    Mark::UnknownSnapshot,
     Mark::LeaderResignsStalled,
-    Mark::VoteAskedAgain,
-    Mark::PausedLeaderDeposed,
-    Mark::CrashInRecovery,
 ];
