@@ -49,11 +49,15 @@ impl StateMachine for Journal {
     }
 }
 
-/// Ports that were free a moment ago.
+/// Ports that nobody has, and that no other call returns. They are below those that the operating
+/// system gives away, to other tests and to whoever dials: such a port may be taken before a host has it.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let numbers = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    let ports =
+        numbers.map(|number| 12_000 + (u64::from(std::process::id()) * 61 + number) % 20_000);
+    let ports = ports.map(|port| u16::try_from(port).unwrap());
+    ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
 }
 
 /// A directory that is removed with this value.
