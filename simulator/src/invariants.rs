@@ -70,7 +70,8 @@ pub struct Ghost {
     votes: BTreeMap<(Term, NodeId), NodeId>,
     claimed_term: BTreeMap<NodeId, Term>,
     entries: BTreeMap<EntryId, (Term, u64)>,
-    committed: BTreeMap<LogIndex, Term>,
+    /// The term of the entry at each index, and the term in which it was committed.
+    committed: BTreeMap<LogIndex, (Term, Term)>,
     applied: BTreeMap<LogIndex, (Term, u64, u64)>,
     /// Commands that surely are not and never will be applied, by hash.
     dead: BTreeSet<u64>,
@@ -130,7 +131,7 @@ impl Ghost {
 
     /// The last committed entry.
     pub fn last_committed(&self) -> Option<EntryId> {
-        self.committed.last_key_value().map(|(index, term)| EntryId::new(*index, *term))
+        self.committed.last_key_value().map(|(index, (term, _))| EntryId::new(*index, *term))
     }
 
     /// The leader of a term, if it has shown itself.
@@ -158,13 +159,14 @@ impl Ghost {
             }
             None => {
                 self.leaders.insert(term, node);
-                let lacking = self.committed.iter().find(|&(index, committed_in)| {
-                    let id = EntryId::new(*index, *committed_in);
-                    // An entry may be committed by a later leader before this one has noticed.
+                let lacking = self.committed.iter().find(|&(index, (entry_term, committed_in))| {
+                    let id = EntryId::new(*index, *entry_term);
+                    // A later leader may commit an entry before this one, elected by votes of long
+                    // ago, has noticed that it won.
                     *committed_in < term && !holds(id)
                 });
-                if let Some((index, committed_in)) = lacking {
-                    let id = EntryId::new(*index, *committed_in);
+                if let Some((index, (entry_term, _))) = lacking {
+                    let id = EntryId::new(*index, *entry_term);
                     let what = format!("node {node} leads term {term} without {id}");
                     self.broke(Rule::LeaderCompleteness, what);
                 }
@@ -287,22 +289,23 @@ impl Ghost {
             // What is compacted was checked when it was committed, or is the snapshot's.
             let Some(id) = core.entry_id(index) else { continue };
             let holding = if self.is_committed(index) { 0 } else { holding(id) };
-            self.commits(node, id, quorum, holding);
+            self.commits(node, id, core.term(), quorum, holding);
         }
         last.max(committed)
     }
 
-    /// A node's commit index is at this entry. `holding` counts the disks that hold it.
-    pub fn commits(&mut self, node: NodeId, id: EntryId, quorum: usize, holding: usize) {
+    /// The commit index of a node in this term is at this entry. `holding` counts the disks that hold
+    /// it.
+    fn commits(&mut self, node: NodeId, id: EntryId, term: Term, quorum: usize, holding: usize) {
         match self.committed.get(&id.index) {
-            Some(term) => {
-                let term = *term;
-                self.check(term == id.term, Rule::Committed, || {
-                    format!("node {node} commits {id}, but {}@{term} is committed there", id.index)
+            Some((other, _)) => {
+                let other = EntryId::new(id.index, *other);
+                self.check(other == id, Rule::Committed, || {
+                    format!("node {node} commits {id}, but {other} is committed there")
                 });
             }
             None => {
-                self.committed.insert(id.index, id.term);
+                self.committed.insert(id.index, (id.term, term));
                 self.check(holding >= quorum, Rule::ClaimIsDurable, || {
                     format!("node {node} commits {id}, which {holding} of {quorum} disks hold")
                 });
@@ -322,7 +325,7 @@ impl Ghost {
                 self.check(id.index > last, Rule::StateMachineSafety, || {
                     format!("node {node} applies {id} after {last}")
                 });
-                let committed = self.committed.get(&id.index).copied();
+                let committed = self.committed.get(&id.index).map(|(term, _)| *term);
                 self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
                     format!("node {node} applies {id}, where {committed:?} is committed")
                 });
