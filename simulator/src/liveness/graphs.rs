@@ -12,7 +12,7 @@ use raft_core::types::NodeId;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::network::Link;
 
-/// Which member can send to which: bit `k` stands for the link `k` of [`links`].
+/// Which member can send to which: bit `k` stands for the `k`-th link, in the order of senders, then receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Graph {
     nodes: u64,
