@@ -69,6 +69,9 @@ impl StateMachine for Keeper {
 
     fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
         let bytes = source.read_all(1 << 20)?;
+        if bytes.starts_with(b"?") {
+            return Err(SnapshotError::new("of a later version"));
+        }
         self.commands = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         Ok(())
     }
@@ -263,6 +266,23 @@ fn a_parked_proposal_ends_when_a_snapshot_takes_the_place_of_its_answer() {
     });
     let expected = (ticket, End::Unknown(UnknownReason::Snapshot));
     assert_eq!(ends.collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_restored_fences_and_no_restart_begins_without_it() {
+    let mut replica = lead_three(1 << 20);
+    step(&mut replica, 2, 2, chunk(&meta(id(9, 2), 2), 0, b"?!"));
+    replica.settle(&mut Vec::new()).expect("no bug");
+    assert!(replica.node().is_fenced(), "it has no state to go on from");
+
+    let storage = std::mem::replace(replica.storage_mut(), MemoryStorage::new(identity(1)));
+    let (storage, recovered) = storage.restart();
+    let parts = (storage, Sent::default(), Keeper::default());
+    let policy = SnapshotPolicy::default();
+    let mut replica =
+        Replica::new(config(1), policy, &recovered, &Bootstrap::Stored, parts).expect("good");
+    replica.settle(&mut Vec::new()).expect("no bug");
+    assert!(replica.node().is_fenced(), "the log alone is not the state");
 }
 
 /// Proposes until the log has grown by so many bytes; answers whether a snapshot was to be taken.
