@@ -2,6 +2,7 @@
 //! (one leader per term, log matching, state machine safety) is checked by the simulator.
 
 use crate::node::{Node, Role};
+use crate::progress::State;
 use crate::types::{EntryId, LogIndex, NodeId, Term};
 
 /// What only ever grows, or belongs to a term. Kept by whoever checks, across inputs.
@@ -47,6 +48,9 @@ impl Node {
             for progress in &leader.progress {
                 assert!(progress.match_index < progress.next_index, "next at or below match");
                 assert!(progress.match_index <= last.index, "match beyond the leader's log");
+                if let State::Replicate(inflight) = &progress.state {
+                    inflight.check();
+                }
             }
         }
         Watermark {

@@ -141,6 +141,12 @@ impl Inflight {
         }
     }
 
+    /// What must hold at any time.
+    pub(crate) fn check(&self) {
+        let bytes: usize = self.sent.iter().map(|sent| sent.bytes).sum();
+        assert_eq!(self.bytes, bytes, "what is in flight is counted right");
+    }
+
     /// Whether an append sent before `request` carried something beyond `last`, where the follower's
     /// log ended when it answered `request`: then it was lost, or not accepted whole.
     fn lost_before(&self, request: u64, last: LogIndex) -> bool {
