@@ -55,9 +55,9 @@ pub fn eligible(cluster: &Cluster) -> Vec<NodeId> {
 
 /// Everything is mended; now there is no excuse.
 fn stop_faults(cluster: &mut Cluster) {
-    let delay =
-        healed(cluster.network.faults.delay, cluster.config().config.election_timeout_ticks);
-    cluster.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
+    let NetworkFaults { delay, in_order, .. } = cluster.network.faults;
+    let delay = healed(delay, cluster.config().config.election_timeout_ticks);
+    cluster.network.faults = NetworkFaults { delay, in_order, ..NetworkFaults::default() };
     cluster.network.heal();
     cluster.calm_down();
     for node in cluster.nodes() {

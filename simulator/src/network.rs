@@ -19,8 +19,10 @@ pub struct NetworkFaults {
     pub loss_permille: u32,
     /// A message arrives twice.
     pub duplicate_permille: u32,
-    /// How long a message takes. Equal bounds keep the order.
+    /// How long a message takes.
     pub delay: (u64, u64),
+    /// What takes so long arrives in the order in which it was sent, on each link: as on a stream.
+    pub in_order: bool,
     /// A message takes `slow_delay` instead.
     pub slow_permille: u32,
     /// See `slow_permille`.
@@ -71,6 +73,8 @@ pub struct Network {
     pub faults: NetworkFaults,
     cuts: BTreeSet<Link>,
     holding: BTreeSet<Link>,
+    /// When the last message of a link arrives that keeps the order.
+    last_arrivals: BTreeMap<Link, u64>,
     held: Vec<(u64, Packet)>,
     /// How often a member has started again.
     restarts: u64,
@@ -87,18 +91,19 @@ impl Network {
             faults,
             cuts: BTreeSet::new(),
             holding: BTreeSet::new(),
+            last_arrivals: BTreeMap::new(),
             held: Vec::new(),
             restarts: 0,
             counts: Counts::default(),
         }
     }
 
-    /// Takes a packet, and answers after how many microseconds it arrives: never, once or twice.
-    pub fn send(&mut self, packet: &Packet, is_reply: bool) -> [Option<u64>; 2] {
+    /// Takes a packet, and answers when it arrives: never, once or twice.
+    pub fn send(&mut self, now: u64, packet: &Packet, is_reply: bool) -> [Option<u64>; 2] {
         self.counts.bytes += packet.bytes.len() as u64;
         self.counts.replies += u64::from(is_reply);
         self.counts.requests += u64::from(!is_reply);
-        let Network { seed, dice, faults, counts, .. } = self;
+        let Network { seed, dice, faults, counts, last_arrivals, .. } = self;
         let link = (packet.from, packet.to);
         let name = || Dice::new(*seed, &format!("network {}->{}", link.0, link.1));
         let dice = dice.entry(link).or_insert_with(name);
@@ -116,14 +121,21 @@ impl Network {
         }
         let twice = dice.permille(faults.duplicate_permille);
         counts.repeated += u64::from(twice);
-        let mut delay = || {
+        let last_arrival = last_arrivals.entry(link).or_insert(0);
+        let mut arrival = || {
             let may_be_slow = is_reply || !faults.slow_replies_only;
-            let is_slow = may_be_slow && dice.permille(faults.slow_permille);
-            counts.slowed += u64::from(is_slow);
-            let (first, last) = if is_slow { faults.slow_delay } else { faults.delay };
-            dice.between(first, last)
+            if may_be_slow && dice.permille(faults.slow_permille) {
+                counts.slowed += 1;
+                return now + dice.between(faults.slow_delay.0, faults.slow_delay.1);
+            }
+            let arrival = now + dice.between(faults.delay.0, faults.delay.1);
+            if !faults.in_order {
+                return arrival;
+            }
+            *last_arrival = arrival.max(*last_arrival);
+            *last_arrival
         };
-        [Some(delay()), twice.then(&mut delay)]
+        [Some(arrival()), twice.then(&mut arrival)]
     }
 
     /// Whether messages pass from one node to another.

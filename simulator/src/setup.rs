@@ -155,6 +155,7 @@ impl Setup {
             ("missing", &mut disk.missing),
             ("blind", is_blind),
             ("delay", &mut network.delay),
+            ("in_order", &mut network.in_order),
             ("loss", &mut network.loss_permille),
             ("duplicates", &mut network.duplicate_permille),
             ("slow", &mut network.slow_permille),

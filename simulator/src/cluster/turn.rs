@@ -180,9 +180,9 @@ impl Cluster {
         let packet = Packet { from, to, bytes: self.segments.to_bytes() };
         self.note(&[4, from, hash_of(&packet.bytes)]);
         self.happened(|| Happened::Sent(envelope.message));
-        let delays = self.network.send(&packet, is_reply);
-        for delay in delays.into_iter().flatten() {
-            self.schedule(self.now + delay, Due::Arrival(packet.clone()));
+        let arrivals = self.network.send(self.now, &packet, is_reply);
+        for arrival in arrivals.into_iter().flatten() {
+            self.schedule(arrival, Due::Arrival(packet.clone()));
         }
     }
 

@@ -108,6 +108,11 @@ impl Plan {
             }
             _ => Plan::of_profile(seed, profile, &mut dice),
         };
+        plan.setup.network.in_order = match profile {
+            Profile::Calm | Profile::Busy => true,
+            Profile::Lossy => false,
+            _ => Dice::new(seed, "order").coin(),
+        };
         plan.drop_impossible(profile);
         plan
     }
@@ -251,8 +256,8 @@ impl Plan {
         let Plan { setup, rates, .. } = self;
         let nodes = setup.cluster.nodes;
         if nodes == 1 {
-            let NetworkFaults { delay, .. } = setup.network;
-            setup.network = NetworkFaults { delay, ..NetworkFaults::default() };
+            let NetworkFaults { delay, in_order, .. } = setup.network;
+            setup.network = NetworkFaults { delay, in_order, ..NetworkFaults::default() };
             for kind in [Kind::Partition, Kind::OneWay, Kind::Topology] {
                 *rates.of_mut(kind) = 0;
             }
@@ -346,6 +351,7 @@ fn draw_network(dice: &mut Dice) -> NetworkFaults {
         slow_delay: (0, *dice.pick(&[50_000, 300_000, 2_000_000])),
         hold_permille: if dice.coin() { *dice.pick(&[5, 50]) } else { 0 },
         slow_replies_only: dice.coin(),
+        in_order: false,
     }
 }
 
