@@ -1,4 +1,5 @@
-//! Puts a state machine of one's own on trial. This bank has a bug, and the trial finds it:
+//! Puts a state machine of one's own on trial. This bank has a bug; the trial finds it, and says how little
+//! it takes:
 //! `cargo run --release -p simulator --example bank`.
 
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
@@ -59,9 +60,18 @@ fn main() {
         println!("seed {seed}: {} operations", report.counts.acknowledged);
         if let Some(violation) = report.violation {
             println!("the bank is wrong, as seed {seed} shows: {violation}");
-            return;
+            return explain(trial, seed);
         }
     }
     println!("the bank has kept its rule in 100 runs");
     std::process::exit(1);
+}
+
+/// Makes the run of a seed small, and tells what happens in it.
+fn explain(trial: Trial<Bank>, seed: u64) {
+    let shrunk = trial.shrink(seed).expect("what was done breaks the rule again");
+    let script = shrunk.script();
+    println!("\nit takes no more than this script:\n{script}\nin which this happens:");
+    let report = trial.loud(true).replay(&script).expect("it is a script");
+    println!("and then: {}", report.violation.expect("the same rule is broken"));
 }

@@ -45,6 +45,8 @@ pub enum Action {
     Unhold(Vec<Link>),
     /// All links are mended.
     Heal,
+    /// The stream breaks that the first one has dialled to the second: for whole members.
+    Break(Link),
     /// What was held back arrives.
     Release(Release),
     /// The faults stop, and these members, or all where the list is empty, must make progress; then all.
@@ -125,7 +127,7 @@ pub enum Deed {
 /// The words that begin an action, for whoever lists them.
 pub const HELP: &str = "\
 wait MICROSECONDS   tick N|1,2|all [K]   stabilize   recover [1,2]
-cut A->B ..   mend A->B ..   hold A->B ..   unhold A->B ..   heal
+cut A->B ..   mend A->B ..   hold A->B ..   unhold A->B ..   heal   break A->B
 release [A->B | oldest | some=SEED]
 propose N WORD [size=BYTES] [times=K]   read N   campaign N   elect N   isolate N
 crash N [keep=nothing|everything|only:K|all-but:K|SEED]   kill N   restart N   wipe N   stop N
@@ -159,6 +161,7 @@ impl Action {
             "hold" => Action::Hold(words.links(1)?),
             "unhold" => Action::Unhold(words.links(1)?),
             "heal" => Action::Heal,
+            "break" => Action::Break(words.link(1)?),
             "release" => Action::Release(release(words)?),
             "recover" if words.count() == 1 => Action::Recover(Vec::new()),
             "recover" => Action::Recover(words.nodes(1)?),
@@ -179,7 +182,7 @@ impl Action {
             | Action::Mend(links)
             | Action::Hold(links)
             | Action::Unhold(links) => links.iter().flat_map(|(a, b)| [*a, *b]).collect(),
-            Action::Release(Release::Link((a, b))) => vec![*a, *b],
+            Action::Break((a, b)) | Action::Release(Release::Link((a, b))) => vec![*a, *b],
             Action::At(node, Deed::PeerLost(peer) | Deed::Unreachable(peer)) => vec![*node, *peer],
             Action::At(node, _) => vec![*node],
             Action::Wait(_) | Action::Stabilize | Action::Heal | Action::Release(_) => Vec::new(),
@@ -273,6 +276,7 @@ impl fmt::Display for Action {
             Action::Hold(some) => write!(f, "hold {}", links(some)),
             Action::Unhold(some) => write!(f, "unhold {}", links(some)),
             Action::Heal => write!(f, "heal"),
+            Action::Break(link) => write!(f, "break {}", links(&[*link])),
             Action::Release(Release::All) => write!(f, "release"),
             Action::Release(Release::Link(link)) => write!(f, "release {}", links(&[*link])),
             Action::Release(Release::Oldest) => write!(f, "release oldest"),
@@ -329,7 +333,7 @@ mod tests {
     #[test]
     fn an_action_is_read_as_it_is_written() {
         let lines = "wait 7\ntick 1,2 3\ntick all 1\nstabilize\ncut 1->2 2->1\nmend 1->2\nhold 1->2\n\
-                     unhold 1->2\nheal\nrelease\nrelease 1->2\nrelease oldest\nrelease some=9\n\
+                     unhold 1->2\nheal\nbreak 1->2\nrelease\nrelease 1->2\nrelease oldest\nrelease some=9\n\
                      recover all\nrecover 1,2\npropose 1 x\npropose 1 x size=9 times=2\nread 1\n\
                      campaign 1\nelect 1\nisolate 1\ncrash 1 keep=nothing\ncrash 1 keep=everything\n\
                      crash 1 keep=only:4\ncrash 1 keep=all-but:5\ncrash 1 keep=6\n\

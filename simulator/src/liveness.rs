@@ -28,7 +28,9 @@ pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
         && core.iter().all(|node| eligible.contains(node))
     {
         for node in everybody.iter().filter(|node| !core.contains(node)) {
-            links_of(cluster, *node).iter().for_each(|link| cluster.network.cut(link.0, link.1));
+            links_of(everybody.iter().copied(), *node)
+                .iter()
+                .for_each(|link| cluster.network.cut(link.0, link.1));
             if node % 2 == 0 {
                 cluster.crash(*node, Keep::Nothing);
             }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulator::swarm::totals::Totals;
-use simulator::swarm::{self, Options, Profile, Report, shrink};
-use simulator::{action, script, setup};
+use simulator::swarm::{self, Options, Profile, Report, members, shrink};
+use simulator::{action, script, setup, world};
 
 /// Runs clusters of real members over a simulated network and simulated disks, by seed.
 ///
@@ -59,11 +59,13 @@ fn examples() -> String {
          simulator --seeds 1000 --first 5000          1000 seeds of each profile, from 5000 on\n  \
          simulator --script failed.txt                what a shrunk run has printed\n  \
          simulator --seed 1 --missing log             a planted bug, and the script that it shrinks to\n\n\
-         Profiles: {}\n\nLines of a script:\n{}{}\nSettings of its cluster: {}",
+         Profiles: {}\n\nLines of a script:\n{}{}\nSettings of its cluster: {}\n\n\
+         A script of whole members begins with `members [SETTING=VALUE ..]`; its settings: {}",
         profiles.join(", "),
         script::HELP,
         action::HELP,
         setup::Setup::names().join(", "),
+        world::Setup::names().join(", "),
     )
 }
 
@@ -105,10 +107,23 @@ fn run_script(path: &PathBuf, is_loud: bool) -> Outcome {
         std::fs::read_to_string(path)
     };
     let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    if begins_with_members(&text) {
+        let report = members::replay(&text, is_loud);
+        let report = report.map_err(|what| format!("{}: {what}", path.display()))?;
+        println!("{:?}", report.counts);
+        report.violation.iter().for_each(|violation| println!("VIOLATION {violation}"));
+        return Ok(report.violation.is_none());
+    }
     let played =
         script::play(&text, is_loud).map_err(|what| format!("{}: {what}", path.display()))?;
     print!("{}", played.output);
     Ok(played.cluster.is_none_or(|cluster| cluster.violation().is_none()))
+}
+
+/// Whether a script is about whole members.
+fn begins_with_members(script: &str) -> bool {
+    let lines = script.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).take(1).any(|line| line.starts_with("members"))
 }
 
 fn run_one(seed: u64, arguments: &Arguments) -> Outcome {

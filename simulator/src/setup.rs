@@ -5,7 +5,7 @@
 //!
 //! let setup = Setup::parse("cluster nodes=5 seed=42 ticks=true loss=100 delay=100..3000").unwrap();
 //! assert_eq!(setup.network.loss_permille, 100);
-//! assert_eq!(setup.to_string(), "cluster nodes=5 seed=42 ticks=true delay=100..3000 loss=100");
+//! assert_eq!(setup.to_string(), "cluster nodes=5 seed=42 delay=100..3000 loss=100 ticks=true");
 //! ```
 
 use std::fmt;
@@ -41,7 +41,7 @@ impl Default for Setup {
 }
 
 /// A value that has a place in a script's first line.
-trait Value {
+pub(crate) trait Value {
     fn read(&mut self, text: &str) -> Option<()>;
     fn show(&self) -> String;
 }
@@ -115,56 +115,144 @@ impl Value for Option<Missing> {
     }
 }
 
-impl Setup {
+/// A value and its name.
+pub(crate) type Named<'a> = (&'static str, &'a mut dyn Value);
+
+/// What a script's first line says: a word, and settings by name.
+pub(crate) trait Settings: Clone + Default {
+    /// The line's first word.
+    const WORD: &'static str;
+
     /// Every setting and its name.
-    fn values(&mut self) -> Vec<(&'static str, &mut dyn Value)> {
-        let Setup { cluster, network, is_blind } = self;
-        let ClusterConfig { nodes, seed, config, policy, asks, disk, snapshot_delay, ticks } =
-            cluster;
-        vec![
-            ("nodes", nodes),
-            ("seed", seed),
-            ("ticks", ticks),
-            ("asks", asks),
-            ("election_timeout", &mut config.election_timeout_ticks),
-            ("heartbeat", &mut config.heartbeat_ticks),
-            ("noop", &mut config.noop),
-            ("pre_vote", &mut config.pre_vote),
-            ("check_quorum", &mut config.check_quorum),
-            ("append_bytes", &mut config.append_bytes_max),
-            ("inflight", &mut config.inflight_appends_max),
-            ("inflight_bytes", &mut config.inflight_bytes_max),
-            ("undurable", &mut config.undurable_bytes_max),
-            ("uncommitted", &mut config.uncommitted_bytes_max),
-            ("window", &mut config.window_bytes_max),
-            ("apply_bytes", &mut config.apply_bytes_max),
-            ("chunk", &mut config.chunk_bytes_max),
-            ("write_stall", &mut config.write_stall_ticks),
-            ("patience", &mut config.ticket_patience_ticks),
-            ("read_patience", &mut config.read_patience_ticks),
-            ("reads", &mut config.reads_max),
-            ("snapshot_at", &mut policy.state_bytes_max),
-            ("lag", &mut policy.lag_entries),
-            ("snapshot_delay", snapshot_delay),
-            ("write_delay", &mut disk.write_delay),
-            ("read_delay", &mut disk.read_delay),
-            ("read_errors", &mut disk.read_error_permille),
-            ("tail", &mut disk.tail_bytes),
-            ("segment", &mut disk.segment_bytes),
-            ("batch", &mut disk.batch_bytes),
-            ("missing", &mut disk.missing),
-            ("blind", is_blind),
-            ("delay", &mut network.delay),
-            ("in_order", &mut network.in_order),
-            ("loss", &mut network.loss_permille),
-            ("duplicates", &mut network.duplicate_permille),
-            ("slow", &mut network.slow_permille),
-            ("slow_delay", &mut network.slow_delay),
-            ("slow_replies_only", &mut network.slow_replies_only),
-            ("holds", &mut network.hold_permille),
-        ]
+    fn values(&mut self) -> Vec<Named<'_>>;
+
+    /// What is wrong with them together.
+    fn check(&self) -> Result<(), String>;
+
+    /// Reads the words of the line.
+    fn of_words(words: &Words<'_>) -> Result<Self, String> {
+        if words.word(0)? != Self::WORD {
+            let what = format!("a script begins with its `{}`", Self::WORD);
+            return Err(words.wrong(0, what));
+        }
+        let mut settings = Self::default();
+        for (name, value) in settings.values() {
+            if let Some((place, text)) = words.value(name) {
+                value.read(text).ok_or_else(|| words.wrong(place, "not a value that fits here"))?;
+            }
+        }
+        settings.check()?;
+        Ok(settings)
     }
 
+    /// The line that makes them again; what is as in every script is left out.
+    fn line(&self) -> String {
+        let unlike = self.unlike(&Self::default());
+        let mut line = Self::WORD.to_string();
+        for (name, value) in self.clone().values() {
+            if unlike.contains(&name) || name == "nodes" {
+                line.push_str(&format!(" {name}={}", value.show()));
+            }
+        }
+        line
+    }
+
+    /// Names of the settings that are not as in other ones.
+    fn unlike(&self, other: &Self) -> Vec<&'static str> {
+        let (mut this, mut other) = (self.clone(), other.clone());
+        let pairs = this.values().into_iter().zip(other.values());
+        let unlike = pairs.filter(|(a, b)| a.1.show() != b.1.show());
+        unlike.map(|(a, _)| a.0).collect()
+    }
+
+    /// A setting by its name, as it is shown.
+    fn shown(&self, name: &str) -> Option<String> {
+        self.clone().values().iter().find(|value| value.0 == name).map(|value| value.1.show())
+    }
+
+    /// These settings, with one of them like this; the same where it does not fit.
+    fn with(&self, name: &str, text: &str) -> Self {
+        let mut changed = self.clone();
+        let value = changed.values().into_iter().find(|value| value.0 == name);
+        match value.and_then(|value| value.1.read(text)) {
+            Some(()) => changed,
+            None => self.clone(),
+        }
+    }
+}
+
+/// The settings that replicas and whole members have, and those that replicas alone have.
+pub(crate) fn values_of<'a>(
+    cluster: &'a mut ClusterConfig,
+    network: &'a mut NetworkFaults,
+) -> (Vec<Named<'a>>, Vec<Named<'a>>) {
+    let ClusterConfig { nodes, seed, config, policy, asks, disk, snapshot_delay, ticks } = cluster;
+    let both: Vec<Named<'_>> = vec![
+        ("nodes", nodes),
+        ("seed", seed),
+        ("election_timeout", &mut config.election_timeout_ticks),
+        ("heartbeat", &mut config.heartbeat_ticks),
+        ("noop", &mut config.noop),
+        ("pre_vote", &mut config.pre_vote),
+        ("check_quorum", &mut config.check_quorum),
+        ("append_bytes", &mut config.append_bytes_max),
+        ("inflight", &mut config.inflight_appends_max),
+        ("inflight_bytes", &mut config.inflight_bytes_max),
+        ("undurable", &mut config.undurable_bytes_max),
+        ("uncommitted", &mut config.uncommitted_bytes_max),
+        ("window", &mut config.window_bytes_max),
+        ("apply_bytes", &mut config.apply_bytes_max),
+        ("chunk", &mut config.chunk_bytes_max),
+        ("write_stall", &mut config.write_stall_ticks),
+        ("patience", &mut config.ticket_patience_ticks),
+        ("read_patience", &mut config.read_patience_ticks),
+        ("reads", &mut config.reads_max),
+        ("snapshot_at", &mut policy.state_bytes_max),
+        ("lag", &mut policy.lag_entries),
+        ("snapshot_delay", snapshot_delay),
+        ("write_delay", &mut disk.write_delay),
+        ("read_delay", &mut disk.read_delay),
+        ("read_errors", &mut disk.read_error_permille),
+        ("tail", &mut disk.tail_bytes),
+        ("segment", &mut disk.segment_bytes),
+        ("batch", &mut disk.batch_bytes),
+        ("missing", &mut disk.missing),
+        ("delay", &mut network.delay),
+        ("loss", &mut network.loss_permille),
+        ("duplicates", &mut network.duplicate_permille),
+    ];
+    let replicas: Vec<Named<'_>> = vec![
+        ("ticks", ticks),
+        ("asks", asks),
+        ("in_order", &mut network.in_order),
+        ("slow", &mut network.slow_permille),
+        ("slow_delay", &mut network.slow_delay),
+        ("slow_replies_only", &mut network.slow_replies_only),
+        ("holds", &mut network.hold_permille),
+    ];
+    (both, replicas)
+}
+
+impl Settings for Setup {
+    const WORD: &'static str = "cluster";
+
+    fn values(&mut self) -> Vec<Named<'_>> {
+        let Setup { cluster, network, is_blind } = self;
+        let (mut values, replicas) = values_of(cluster, network);
+        values.extend(replicas);
+        values.push(("blind", is_blind));
+        values
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.cluster.nodes == 0 || self.cluster.nodes > 9 {
+            return Err("a cluster has 1 to 9 nodes".into());
+        }
+        self.cluster.config.check().map_err(|error| error.to_string())
+    }
+}
+
+impl Setup {
     /// Reads the words of a line `cluster nodes=3 ..`.
     ///
     /// # Errors
@@ -181,44 +269,12 @@ impl Setup {
     /// # Errors
     /// As above.
     pub fn from_words(words: &Words<'_>) -> Result<Self, String> {
-        if words.word(0)? != "cluster" {
-            return Err(words.wrong(0, "a script begins with its `cluster`"));
-        }
-        let mut setup = Setup::default();
-        for (name, value) in setup.values() {
-            if let Some((place, text)) = words.value(name) {
-                value.read(text).ok_or_else(|| words.wrong(place, "not a value that fits here"))?;
-            }
-        }
-        if setup.cluster.nodes == 0 || setup.cluster.nodes > 9 {
-            return Err("a cluster has 1 to 9 nodes".into());
-        }
-        setup.cluster.config.check().map_err(|error| error.to_string())?;
-        Ok(setup)
+        Setup::of_words(words)
     }
 
     /// All settings by name, for whoever lists them.
     pub fn names() -> Vec<&'static str> {
         Setup::default().values().iter().map(|(name, _)| *name).collect()
-    }
-
-    /// Names of the settings that are not as in another setup.
-    pub(crate) fn unlike(&self, other: &Setup) -> Vec<&'static str> {
-        let (mut this, mut other) = (self.clone(), other.clone());
-        let pairs = this.values().into_iter().zip(other.values());
-        let unlike = pairs.filter(|(a, b)| a.1.show() != b.1.show());
-        unlike.map(|(a, _)| a.0).collect()
-    }
-
-    /// This setup, with one setting as in another.
-    pub(crate) fn with_setting_of(&self, other: &Setup, name: &str) -> Setup {
-        let (mut this, mut other) = (self.clone(), other.clone());
-        let source = other.values().into_iter().find(|value| value.0 == name);
-        let target = this.values().into_iter().find(|value| value.0 == name);
-        if let (Some(source), Some(target)) = (source, target) {
-            target.1.read(&source.1.show()).expect("what is shown can be read");
-        }
-        this
     }
 
     /// Starts the members.
@@ -230,17 +286,9 @@ impl Setup {
     }
 }
 
-/// The line that sets it up again; what is as in every script is left out.
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unlike = self.unlike(&Setup::default());
-        write!(f, "cluster")?;
-        for (name, value) in self.clone().values() {
-            if unlike.contains(&name) || name == "nodes" {
-                write!(f, " {name}={}", value.show())?;
-            }
-        }
-        Ok(())
+        f.write_str(&self.line())
     }
 }
 

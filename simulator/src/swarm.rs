@@ -13,9 +13,11 @@
 //! ```
 
 pub mod kinds;
+pub mod members;
 mod nemesis;
 pub mod plan;
-mod run;
+pub(crate) mod rig;
+pub(crate) mod run;
 pub mod shrink;
 pub mod totals;
 
@@ -72,7 +74,7 @@ impl Report {
     }
 }
 
-/// The plan of a seed.
+/// The plan of a seed, for replicas alone.
 pub fn plan(seed: u64, options: Options) -> Plan {
     let mut plan = Plan::draw(seed, options.profile);
     plan.setup.cluster.disk.missing = options.missing;
@@ -87,31 +89,29 @@ pub fn run(seed: u64, options: Options) -> Report {
 
 /// Runs one seed, and answers what was done as well.
 pub fn record(seed: u64, options: Options) -> (Report, Vec<Action>) {
+    if options.profile == Profile::Members {
+        return members::record(seed, options);
+    }
     let plan = plan(seed, options);
     if options.is_loud {
         println!("{}", plan.setup);
     }
-    let mut run = Run::new(&plan, options.is_loud);
-    run.suffer(seed, &plan);
-    run.recover(seed);
-    let mut vacuous = Vec::new();
-    let acknowledged = run.cluster.ghost().acknowledged();
-    if acknowledged < ACKNOWLEDGED_MIN {
-        vacuous.push(format!("only {acknowledged} operations were acknowledged"));
-    }
-    vacuous.extend(run.lacking(&plan).iter().map(|kind| format!("no {kind}, which was planned")));
-    let vacuous = if vacuous.is_empty() { None } else { Some(vacuous.join("; ")) };
+    marks::clear();
+    let mut cluster = plan.setup.start();
+    cluster.is_loud = options.is_loud;
+    let Run { rig: cluster, actions, seen, vacuous, .. } =
+        Run::through(cluster, seed, &plan, options.is_loud);
     let report = Report {
-        violation: run.cluster.violation().cloned(),
+        violation: cluster.violation().cloned(),
         vacuous,
-        acknowledged,
-        leaderships: run.cluster.ghost().leaderships(),
-        seen: run.seen,
+        acknowledged: cluster.ghost().acknowledged(),
+        leaderships: cluster.ghost().leaderships(),
+        seen,
         marks: marks::take(),
-        trace: run.cluster.trace(),
-        time: run.cluster.now(),
+        trace: cluster.trace(),
+        time: cluster.now(),
     };
-    (report, run.actions)
+    (report, actions)
 }
 
 /// Does a list of actions again, up to the first violation. Answers the cluster, and how many of them

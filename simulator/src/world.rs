@@ -3,9 +3,16 @@
 //! know. [`Trial`] runs it over a user's own machine.
 
 mod client;
+mod clients;
+mod deeds;
 mod members;
 mod oracle;
+mod pause;
 mod plan;
+mod recover;
+mod rig;
+mod setup;
+mod streams;
 mod trial;
 mod watched;
 mod wire;
@@ -15,33 +22,30 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use raft_core::Watermark;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
-use raft_core::types::{Identity, LogIndex, Member, NodeId};
+use raft_core::types::{Identity, LogIndex, Member, NodeId, Term};
+use raft_core::{Node, Watermark};
 use raft_host::core::{HostCore, Output, Reply};
 use raft_transport::tcp::Limits;
 use raft_transport::tcp::handshake::Local;
 
+use crate::cluster::TICK;
 use crate::dice::Dice;
-use crate::disk::Keep;
-use crate::invariants::{Ghost, Rule};
-use crate::ledger::{hash_of, mix};
-use crate::network::{Network, NetworkFaults};
+use crate::invariants::Ghost;
+use crate::ledger::mix;
+use crate::network::{self, Network};
 use crate::storage::{Fuse, Handle, MemberDisk};
 pub use client::{Asked, Operation, Outcome};
-use client::{Call, Client, Step};
+use client::{Call, Client};
 use oracle::Oracle;
-use plan::Plan;
+pub use setup::Setup;
 pub use trial::{Report, Trial};
 pub use watched::Watched;
-use wire::{Piece, StreamId, Wires};
+use wire::{Piece, Wires};
 
 const CLUSTER: u64 = 0x5eed;
 const GROUP: u64 = 1;
-
-/// A tick of the core, in microseconds.
-const TICK: u64 = 10_000;
 
 /// How often connections look at their deadlines.
 const SWEEP: u64 = 250_000;
@@ -54,6 +58,9 @@ struct Server {
     process: Option<Process>,
     /// When its disk has something to do, if that is on the list of events.
     wake: Option<u64>,
+    /// What waits for it while it stands still.
+    paused: Option<Vec<Due>>,
+    dice: Dice,
 }
 
 /// One life of a member.
@@ -67,6 +74,8 @@ struct Process {
     committed: LogIndex,
     is_fenced: bool,
     jobs: Vec<SnapshotJob>,
+    /// The last term that it led, for the readers of a trace.
+    led: Term,
 }
 
 enum Due {
@@ -112,7 +121,7 @@ enum Due {
 /// See the module.
 pub(crate) struct World<'a, M> {
     trial: &'a Trial<M>,
-    plan: Plan,
+    setup: Setup,
     now: u64,
     due: BTreeMap<(u64, u64), Due>,
     scheduled: u64,
@@ -127,10 +136,15 @@ pub(crate) struct World<'a, M> {
     ghost: Ghost,
     /// Everything up to here some client has seen.
     floor: LogIndex,
-    /// Whether clients begin further operations.
-    is_open: bool,
+    /// Clients begin nothing more once so many operations were acknowledged.
+    budget: u64,
+    /// Which claims a loss of power is tried at.
     dice: Dice,
     counts: Counts,
+    /// What was lost and repeated between clients and members.
+    sent: network::Counts,
+    /// Whether to print what happens.
+    is_loud: bool,
     /// A hash over everything that happened.
     trace: u64,
 }
@@ -160,8 +174,8 @@ pub struct Counts {
 }
 
 impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
-    fn new(trial: &'a Trial<M>, plan: Plan) -> Self {
-        let seed = plan.seed;
+    fn new(trial: &'a Trial<M>, setup: Setup, is_loud: bool) -> Self {
+        let seed = setup.cluster.seed;
         let mut world = World {
             trial,
             now: 0,
@@ -173,37 +187,52 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             pieces: Vec::new(),
             clients: Vec::new(),
             operations: Vec::new(),
-            oracle: Oracle::new(trial.machine(), plan.sessions.sessions_max),
+            oracle: Oracle::new(trial.machine(), setup.sessions_max),
             ghost: Ghost::default(),
             floor: 0,
-            is_open: true,
-            dice: Dice::new(seed, "world"),
+            budget: setup.operations,
+            dice: Dice::new(seed, "loss of power"),
             counts: Counts::default(),
+            sent: network::Counts::default(),
+            is_loud,
             trace: 0,
-            plan,
+            setup,
         };
-        world.network.faults = world.plan.network;
+        world.network.faults = world.setup.network;
+        world.ghost.is_blind_to_disks = world.setup.is_blind;
         for node in world.nodes() {
-            let member = Member { node, incarnation: 0 };
-            let mut disk =
-                MemberDisk::new(Identity { cluster: CLUSTER, group: GROUP, member }, seed);
-            disk.faults = world.plan.disk;
-            let local = Local { cluster: CLUSTER, member, peers: world.nodes().collect() };
-            let (disk, local) = (Rc::new(RefCell::new(disk)), Arc::new(local));
-            let server = Server { disk, local, life: 0, process: None, wake: None };
+            let server = world.fresh_server(node);
             world.servers.insert(node, server);
         }
         world.nodes().for_each(|node| world.start(node));
-        for number in 0..world.plan.clients {
-            world.clients.push(Client::new(seed, number, world.plan.nodes));
+        for number in 0..world.setup.clients as usize {
+            world.clients.push(Client::new(seed, number, world.setup.cluster.nodes));
             world.rest(number);
         }
         world.schedule(SWEEP, Due::Sweep);
         world
     }
 
+    /// A member with an empty disk, which does not run.
+    fn fresh_server(&self, node: NodeId) -> Server {
+        let seed = self.setup.cluster.seed;
+        let member = Member { node, incarnation: 0 };
+        let mut disk = MemberDisk::new(Identity { cluster: CLUSTER, group: GROUP, member }, seed);
+        disk.faults = self.setup.cluster.disk;
+        let local = Local { cluster: CLUSTER, member, peers: self.nodes().collect() };
+        Server {
+            disk: Rc::new(RefCell::new(disk)),
+            local: Arc::new(local),
+            life: 0,
+            process: None,
+            wake: None,
+            paused: None,
+            dice: Dice::new(seed, &format!("server {node}")),
+        }
+    }
+
     fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
-        1..=self.plan.nodes
+        1..=self.setup.cluster.nodes
     }
 
     fn is_over(&self) -> bool {
@@ -226,9 +255,18 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             let ((at, _), due) = entry.remove_entry();
             self.now = at;
             self.note(&[at, self.scheduled, self.floor]);
-            self.handle(due);
+            if let Some(due) = self.unless_paused(due) {
+                self.handle(due);
+            }
         }
         self.now = end;
+    }
+
+    /// Tells the readers of a trace.
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.is_loud {
+            println!("{:>9} {}", self.now, what());
+        }
     }
 
     fn note(&mut self, numbers: &[u64]) {
@@ -278,7 +316,9 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             Due::Reply { call, reply } => self.reply(call, &reply),
             Due::Wake(call) => self.wake(call),
             Due::Sweep => {
-                for stream in self.wires.tick(self.now) {
+                let servers = &self.servers;
+                let stands_still = |node| servers[&node].paused.is_some();
+                for stream in self.wires.tick(self.now, stands_still) {
                     self.break_stream(stream);
                 }
                 for stream in self.wires.all() {
@@ -303,231 +343,17 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         self.servers.get_mut(&node).expect("a member")
     }
 
-    // Clients.
-
-    /// A client thinks about what to ask next.
-    fn rest(&mut self, client: usize) {
-        let (first, last) = self.plan.think;
-        let at = self.now + self.clients[client].dice.between(first, last);
-        let Client { operation, attempt, .. } = self.clients[client];
-        self.clients[client].under_way = None;
-        self.schedule(at, Due::Wake(Call { client, operation, attempt }));
+    fn process(&self, node: NodeId) -> Option<&Process> {
+        self.servers[&node].process.as_ref()
     }
 
-    fn wake(&mut self, call: Call) {
-        let client = &mut self.clients[call.client];
-        if (call.operation, call.attempt) != (client.operation, client.attempt) {
-            return;
-        }
-        let Some(under_way) = &client.under_way else {
-            if self.is_open {
-                let asked = client.has_session().then(|| self.trial.ask(&mut client.dice));
-                client.begin(asked, self.floor, self.now);
-                self.send(call.client);
-            }
-            return;
-        };
-        // No answer in time: give it up, or ask somebody else.
-        if under_way.asked.is_some() && client.dice.permille(self.plan.abandon_permille) {
-            self.end(call.client, Outcome::Unknown);
-            return;
-        }
-        client.server = 1 + client.dice.below(self.plan.nodes);
-        self.send(call.client);
+    /// A member's node, if it runs.
+    fn node(&self, node: NodeId) -> Option<&Node> {
+        self.process(node)?.core.node(GROUP)
     }
+}
 
-    /// Sends what a client waits for to the member that it thinks of.
-    fn send(&mut self, number: usize) {
-        let client = &mut self.clients[number];
-        client.attempt += 1;
-        let call = Call { client: number, operation: client.operation, attempt: client.attempt };
-        let to = client.server;
-        let Some(under_way) = &client.under_way else { return };
-        let is_query = matches!(under_way.asked, Some(Asked::Query(_)));
-        let bytes: Rc<[u8]> = under_way.bytes.as_slice().into();
-        let patience = self.plan.patience + client.dice.below(self.plan.patience);
-        self.schedule(self.now + patience, Due::Wake(call));
-        for delay in self.way().into_iter().flatten() {
-            // It arrives even where its operation is over by then.
-            let bytes = bytes.clone();
-            self.schedule(self.now + delay, Due::Request { call, to, bytes, is_query });
-        }
-    }
-
-    /// When what is sent between a client and a member arrives: never, once or twice.
-    fn way(&mut self) -> [Option<u64>; 2] {
-        let NetworkFaults { loss_permille, duplicate_permille, delay, .. } = self.network.faults;
-        if self.dice.permille(loss_permille) {
-            return [None, None];
-        }
-        let twice = self.dice.permille(duplicate_permille);
-        let mut draw = || self.dice.between(delay.0, delay.1);
-        [Some(draw()), twice.then(draw)]
-    }
-
-    fn reply(&mut self, call: Call, reply: &Reply) {
-        let step = self.clients[call.client].step(call, reply);
-        let client = &mut self.clients[call.client];
-        let floor = client.under_way.as_ref().map_or(0, |under_way| under_way.floor);
-        match step {
-            Step::Late => {}
-            Step::Next => self.rest(call.client),
-            Step::Again(leader) => {
-                client.server = leader.unwrap_or_else(|| 1 + client.dice.below(self.plan.nodes));
-                let pause = client.dice.between(1_000, 20_000);
-                client.attempt += 1;
-                let call = Call { attempt: client.attempt, ..call };
-                self.schedule(self.now + pause, Due::Wake(call));
-            }
-            Step::Applied(name, reply) => match self.oracle.replied(name, &reply, floor) {
-                Ok(index) => {
-                    self.floor = self.floor.max(index);
-                    self.end(call.client, Outcome::Done(reply));
-                }
-                Err(what) => self.ghost.broke(Rule::Linearizable, what),
-            },
-            Step::Answered(answer, index) => {
-                let under_way = client.under_way.as_ref().expect("it was answered");
-                let judged = self.oracle.answered(&under_way.bytes, &answer, index, floor);
-                if let Err(what) = judged {
-                    return self.ghost.broke(Rule::Linearizable, what);
-                }
-                self.floor = self.floor.max(index);
-                self.end(call.client, Outcome::Done(answer));
-            }
-            Step::Unknown => self.end(call.client, Outcome::Unknown),
-            Step::Wrong(what) => self.ghost.broke(Rule::Linearizable, what),
-        }
-    }
-
-    /// An operation is over.
-    fn end(&mut self, number: usize, outcome: Outcome) {
-        let client = &mut self.clients[number];
-        let Some(under_way) = client.under_way.take() else { return };
-        if let Some(asked) = under_way.asked {
-            if let Outcome::Done(bytes) = &outcome {
-                self.note(&[number as u64, hash_of(bytes)]);
-            }
-            let is_known = outcome != Outcome::Unknown;
-            self.counts.acknowledged += u64::from(is_known);
-            self.counts.unknown += u64::from(!is_known);
-            let returned = is_known.then_some(self.now);
-            let called = under_way.called;
-            self.operations.push(Operation { client: number, asked, called, returned, outcome });
-        }
-        self.rest(number);
-    }
-
-    // Streams.
-
-    fn dial(&mut self, from: NodeId, to: NodeId) {
-        if self.wires.dialled(from, to).is_some() {
-            return;
-        }
-        let is_there = self.servers[&to].process.is_some()
-            && self.network.is_connected(from, to)
-            && self.network.is_connected(to, from);
-        if !is_there {
-            return self.dial_later(from, to);
-        }
-        let (dialler, acceptor) = (&self.servers[&from].local, &self.servers[&to].local);
-        let stream = self.wires.open(dialler, acceptor, self.now);
-        self.flush(stream);
-    }
-
-    fn dial_later(&mut self, from: NodeId, to: NodeId) {
-        let life = self.servers[&from].life;
-        let at = self.now + self.dice.between(10_000, 200_000);
-        self.schedule(at, Due::Dial { from, life, to });
-    }
-
-    /// Writes what waits at both ends of a stream.
-    fn flush(&mut self, stream: StreamId) {
-        let delay = self.network.faults.delay;
-        for end in [wire::End::Dialled, wire::End::Accepted] {
-            self.wires.flush(stream, end, self.now, delay, &mut self.pieces);
-        }
-        let pieces = std::mem::take(&mut self.pieces);
-        for piece in &pieces {
-            self.schedule(piece.at, Due::Piece(*piece));
-        }
-        self.pieces = pieces;
-        self.pieces.clear();
-    }
-
-    fn arrive(&mut self, piece: Piece) {
-        let Some((from, to)) = self.wires.way(piece) else { return };
-        if !self.network.is_connected(from, to) {
-            // It is sent again until it gets through, as the operating system does.
-            return self.schedule(self.now + 2 * TICK, Due::Piece(piece));
-        }
-        match self.wires.receive(piece, self.now) {
-            wire::Received::Nothing => {}
-            wire::Received::Messages(node, messages) => {
-                self.note(&[piece.stream, node, messages.len() as u64]);
-                self.flush(piece.stream);
-                self.deliver(node, messages);
-            }
-            wire::Received::Failed(node, messages, reason) => {
-                self.deliver(node, messages);
-                self.ghost.broke(Rule::NoBug, format!("node {node} closes a stream: {reason}"));
-            }
-        }
-    }
-
-    fn deliver(&mut self, node: NodeId, messages: Vec<raft_core::message::Envelope>) {
-        if !messages.is_empty() {
-            self.input(node, |process| {
-                messages.into_iter().for_each(|envelope| process.core.deliver(envelope));
-            });
-        }
-    }
-
-    /// A stream is no more, and both ends learn of it, each in its own time.
-    fn break_stream(&mut self, stream: StreamId) {
-        let Some((dialler, acceptor)) = self.wires.ends(stream) else { return };
-        self.wires.close(stream);
-        for (node, peer) in [(dialler, acceptor), (acceptor, dialler)] {
-            let life = self.servers[&node].life;
-            let at = self.now + self.dice.below(5 * TICK);
-            self.schedule(at, Due::Broken { node, life, peer });
-        }
-        self.dial_later(dialler, acceptor);
-    }
-
-    // Faults.
-
-    fn crash(&mut self, node: NodeId, keep: Keep) {
-        self.counts.crashes += 1;
-        self.end_process(node);
-        self.server(node).disk.borrow_mut().crash(keep);
-    }
-
-    fn kill(&mut self, node: NodeId) {
-        self.counts.kills += 1;
-        self.end_process(node);
-        self.server(node).disk.borrow_mut().kill();
-    }
-
-    fn end_process(&mut self, node: NodeId) {
-        self.server(node).process = None;
-        for stream in self.wires.of(node) {
-            self.break_stream(stream);
-        }
-    }
-
-    fn draw_keep(&mut self) -> Keep {
-        match self.dice.below(4) {
-            0 => Keep::Nothing,
-            1 => Keep::Everything,
-            _ => Keep::Random(self.dice.number()),
-        }
-    }
-
-    /// The running leader of the highest term.
-    fn leader(&self) -> Option<NodeId> {
-        let node = |node: &NodeId| self.servers[node].process.as_ref()?.core.node(GROUP);
-        let leads = |id: &NodeId| node(id).is_some_and(raft_core::Node::is_leader);
-        self.nodes().filter(leads).max_by_key(|id| node(id).map(raft_core::Node::term))
-    }
+/// Bytes for people.
+fn text(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
 }

@@ -37,6 +37,7 @@ fn a_wrong_word_in_a_script_is_named_with_its_line() {
         ("crash 1", "line 1: `crash 1`: word 1, `crash`: before there is a `cluster`"),
         ("cluster nodes=3\nrestart 4", "line 2: `restart 4`: there is no node 4"),
         ("cluster nodes=3 leader=1\nlog", "line 2: `log`: word 2 is missing"),
+        ("members nodes=3\nlog 1", "line 2: `log 1`: word 1, `log`: no such command"),
     ] {
         std::fs::write(&path, script).unwrap();
         let output = simulator(&format!("--script {}", path.display()));

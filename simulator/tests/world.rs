@@ -61,8 +61,9 @@ fn whole_members_break_no_rule() {
     let trial = trial();
     for seed in first..first + seeds {
         let report = trial.run(seed);
-        if let Some(violation) = report.violation {
-            println!("seed {seed}: {violation}\n{:?}", report.counts);
+        if report.violation.is_some() || report.vacuous.is_some() {
+            let (violation, vacuous) = (report.violation, report.vacuous);
+            println!("seed {seed}: {violation:?} {vacuous:?}\n{:?}", report.counts);
             failed.push(seed);
         }
         acknowledged += report.counts.acknowledged;
@@ -70,13 +71,36 @@ fn whole_members_break_no_rule() {
     }
     println!("{seeds} seeds: {acknowledged} acknowledged, {installs} snapshots restored");
     assert!(failed.is_empty(), "seeds that failed: {failed:?}");
-    assert!(acknowledged > 50 * seeds, "vacuous: {acknowledged} acknowledged");
+    assert!(acknowledged >= 200 * seeds && installs > seeds, "vacuous");
 }
 
 #[test]
-fn a_seed_is_a_run() {
+fn a_run_is_its_seed_and_its_script() {
     for seed in [2, 7, 12] {
-        assert_eq!(trial().run(seed).trace, trial().run(seed).trace, "seed {seed}");
+        let report = trial().run(seed);
+        assert_eq!(trial().run(seed).trace, report.trace, "seed {seed}");
+        let again = trial().replay(&report.script()).expect("it is a script");
+        assert_eq!(again.trace, report.trace, "the script of seed {seed}");
+        assert_eq!(again.script(), report.script());
+    }
+}
+
+#[test]
+fn mistakes_in_a_script_are_named() {
+    for (script, what) in [
+        ("", "there is no line `members ..`"),
+        ("cluster nodes=3", "line 1: `cluster nodes=3`: word 1, `cluster`: a script begins with"),
+        (
+            "# Two\nmembers nods=2",
+            "line 2: `members nods=2`: word 2, `nods=2`: has no meaning here",
+        ),
+        ("members clients=0", "line 1: `members clients=0`: there are 1 to 100 clients"),
+        ("members\n\ncrsh 1", "line 3: `crsh 1`: word 1, `crsh`: no such command"),
+        ("members\nkill 4", "line 2: `kill 4`: there is no node 4"),
+        ("members\nwipe 1", "line 2: `wipe 1`: this can't be done to whole members"),
+    ] {
+        let error = trial().replay(script).unwrap_err();
+        assert!(error.starts_with(what), "{error}");
     }
 }
 
@@ -121,19 +145,43 @@ impl StateMachine for Wrong {
     }
 }
 
+/// Runs seeds until one shows the bug, and makes it small.
+fn shrinks(bug: Bug) {
+    let machine = move || Wrong { texts: Texts::default(), bug, applied: 0 };
+    let trial = Trial::new(machine, |dice| {
+        let key = dice.below(10) as u8;
+        match dice.permille(600) {
+            true => Asked::Command(vec![key, b'a']),
+            false => Asked::Query(vec![key]),
+        }
+    });
+    let seed = (0..40).find(|seed| trial.run(*seed).violation.is_some());
+    let shrunk = trial.shrink(seed.expect("it is found")).expect("it happens again");
+    let script = shrunk.script();
+    println!("{} runs:\n{script}", shrunk.runs);
+    assert!(script.lines().count() <= 40, "too long");
+    let report = trial.replay(&script).expect("it is a script");
+    assert_eq!(report.violation, Some(shrunk.violation));
+    let right = self::trial().replay(&script).expect("it is a script");
+    assert_eq!(right.violation, None, "the right machine does nothing wrong");
+}
+
 #[test]
-fn a_wrong_machine_is_seen() {
-    for bug in [Bug::ForgetsInSnapshots, Bug::CountsSinceItsStart] {
-        let machine = move || Wrong { texts: Texts::default(), bug, applied: 0 };
-        let trial = Trial::new(machine, |dice| {
-            let key = dice.below(10) as u8;
-            match dice.permille(600) {
-                true => Asked::Command(vec![key, b'a']),
-                false => Asked::Query(vec![key]),
-            }
-        });
-        let found = (0..40).find_map(|seed| trial.run(seed).violation);
-        println!("{found:?}");
-        assert!(found.is_some());
-    }
+fn a_snapshot_that_forgets_shrinks_to_a_few_lines() {
+    shrinks(Bug::ForgetsInSnapshots);
+}
+
+#[test]
+fn a_machine_that_counts_since_its_start_shrinks_to_a_few_lines() {
+    shrinks(Bug::CountsSinceItsStart);
+}
+
+#[test]
+fn the_judge_of_what_clients_saw_is_asked() {
+    let judge = |operations: &[simulator::world::Operation]| match operations.len() {
+        0..200 => Ok(()),
+        many => Err(format!("{many} operations")),
+    };
+    let violation = trial().judging(judge).run(1).violation.expect("there are more");
+    assert!(violation.what.ends_with("operations"), "{violation}");
 }

@@ -44,6 +44,7 @@ impl Action {
                 links.iter().for_each(|link| cluster.network.stop_holding(link.0, link.1));
             }
             Action::Heal => cluster.network.heal(),
+            Action::Break(_) => return Err("only whole members have streams".into()),
             Action::Release(which) => release(cluster, *which),
             Action::Recover(core) => liveness::recover(cluster, core),
             Action::At(node, deed) => return deed.apply(*node, cluster),
@@ -91,7 +92,7 @@ impl Deed {
                 }
             }
             Deed::Elect => elect(cluster, node)?,
-            Deed::Isolate => links_of(cluster, node)
+            Deed::Isolate => links_of(cluster.nodes(), node)
                 .iter()
                 .for_each(|link: &Link| cluster.network.cut(link.0, link.1)),
             Deed::Snapshot => cluster.take_snapshot(node),
@@ -147,8 +148,8 @@ fn elect(cluster: &mut Cluster, node: NodeId) -> Result<(), String> {
 }
 
 /// All links from and to a node.
-pub(crate) fn links_of(cluster: &Cluster, node: NodeId) -> Vec<Link> {
-    let others = cluster.nodes().filter(|other| *other != node);
+pub(crate) fn links_of(nodes: impl Iterator<Item = NodeId>, node: NodeId) -> Vec<Link> {
+    let others = nodes.filter(|other| *other != node);
     others.flat_map(|other| [(node, other), (other, node)]).collect()
 }
 

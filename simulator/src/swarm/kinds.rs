@@ -62,6 +62,7 @@ kinds! {
     Slow "slow message" true,
     Hold "message held back" true,
     ReadError "read error" true,
+    BreakStream "broken stream" true,
 }
 
 impl fmt::Display for Kind {

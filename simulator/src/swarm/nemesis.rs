@@ -1,16 +1,14 @@
-//! Draws what is done next, looking at the cluster: the leader is worth more than the others.
+//! Draws what is done next, looking at the members: the leader is worth more than the others.
 
 use raft_core::types::NodeId;
 
 use super::kinds::Kind;
+use super::rig::Rig;
 use crate::action::{Action, Deed, Release, links_of};
-use crate::cluster::{Cluster, TICK};
+use crate::cluster::TICK;
 use crate::dice::Dice;
 use crate::disk::Keep;
 use crate::network::Link;
-
-/// Clients propose no more where so many wait: behind a slow network they would pile up for ever.
-const OPEN_MAX: usize = 40;
 
 /// See the module. Each kind of action has a stream of chance of its own, so that one more or less of a
 /// kind does not shift the others.
@@ -39,16 +37,16 @@ impl Nemesis {
     }
 
     /// Something of this kind.
-    pub(super) fn draw(&mut self, kind: Kind, cluster: &Cluster) -> Vec<Action> {
+    pub(super) fn draw(&mut self, kind: Kind, rig: &impl Rig) -> Vec<Action> {
         let dice = &mut self.streams[kind as usize];
-        let nodes: Vec<NodeId> = cluster.nodes().collect();
+        let nodes: Vec<NodeId> = rig.nodes().collect();
         let node = *dice.pick(&nodes);
-        let leader_often = match cluster.leader() {
+        let leader_often = match rig.leader() {
             Some(leader) if dice.coin() => leader,
             _ => node,
         };
         let deed = match kind {
-            Kind::Propose => return propose(dice, node, cluster),
+            Kind::Propose => return propose(dice, node, rig),
             Kind::Batch => {
                 let deed = Deed::Propose { word: "batch".into(), size: 32, times: 100 };
                 return vec![Action::At(leader_often, deed)];
@@ -64,16 +62,19 @@ impl Nemesis {
                 return vec![Action::At(leader_often, Deed::CrashAfterOperations(operations))];
             }
             Kind::Kill => return vec![Action::At(leader_often, Deed::Kill)],
-            Kind::CrashFreshLeader => return crash_fresh_leader(dice, cluster),
-            Kind::CrashToQuorum => return crash_to_quorum(dice, cluster),
-            Kind::Restart if cluster.is_running(node) && !cluster.is_well(node) => {
+            Kind::CrashFreshLeader => return crash_fresh_leader(dice, rig),
+            Kind::CrashToQuorum => return crash_to_quorum(dice, rig),
+            Kind::Restart if rig.is_running(node) && !rig.is_well(node) => {
                 let crash = Action::At(node, Deed::Crash(Keep::Nothing));
                 return vec![crash, Action::At(node, Deed::Restart)];
             }
             Kind::Restart => Deed::Restart,
-            Kind::Partition => return partition(dice, leader_often, cluster),
-            Kind::OneWay => return one_way(dice, leader_often, cluster),
-            Kind::Topology => return vec![Action::Heal, Action::Cut(topology(dice, &nodes))],
+            Kind::Partition => return partition(dice, leader_often, rig),
+            Kind::OneWay => return one_way(dice, leader_often, rig),
+            Kind::Topology => {
+                let links = topology(dice, &nodes);
+                return [vec![Action::Heal], cut(links)].concat();
+            }
             Kind::Heal => return vec![Action::Heal],
             Kind::Release => return vec![Action::Release(Release::Some(dice.number()))],
             Kind::ReleaseOldest => return vec![Action::Release(Release::Oldest)],
@@ -93,8 +94,13 @@ impl Nemesis {
             Kind::Pause => return vec![Action::At(leader_often, Deed::Pause)],
             Kind::Resume => Deed::Resume(dice.between(1, 100) as u32),
             Kind::Stop => Deed::Stop,
-            Kind::Wipe if !may_wipe(cluster) => return Vec::new(),
+            Kind::Wipe if !rig.may_wipe() => return Vec::new(),
             Kind::Wipe => Deed::Wipe,
+            Kind::BreakStream => {
+                let streams = rig.streams();
+                let broken = |dice: &mut Dice| vec![Action::Break(*dice.pick(&streams))];
+                return if streams.is_empty() { Vec::new() } else { broken(dice) };
+            }
             Kind::Loss | Kind::Duplicate | Kind::Slow | Kind::Hold | Kind::ReadError => {
                 return Vec::new();
             }
@@ -103,19 +109,12 @@ impl Nemesis {
     }
 }
 
-/// A wiped member has no vote any more, so the others must be a majority. Where members were told
-/// who they are, instead of asking, an operator has promised not to wipe any.
-pub(super) fn may_wipe(cluster: &Cluster) -> bool {
-    let wiped = cluster.nodes().filter(|node| cluster.is_wiped(*node)).count();
-    cluster.asks() && 2 * (wiped + 1) < cluster.nodes().count()
-}
-
-fn propose(dice: &mut Dice, node: NodeId, cluster: &Cluster) -> Vec<Action> {
-    let node = match cluster.leader() {
+fn propose(dice: &mut Dice, node: NodeId, rig: &impl Rig) -> Vec<Action> {
+    let node = match rig.leader() {
         Some(leader) if dice.permille(900) => leader,
         _ => node,
     };
-    if cluster.open_at(node) > OPEN_MAX {
+    if rig.is_busy(node) {
         return Vec::new();
     }
     let longest = *dice.pick(&[0, 10, 100]);
@@ -133,22 +132,21 @@ fn crash(dice: &mut Dice) -> Deed {
 }
 
 /// The leader dies between a proposal and its first acknowledgement.
-fn crash_fresh_leader(dice: &mut Dice, cluster: &Cluster) -> Vec<Action> {
-    let Some(leader) = cluster.leader() else { return Vec::new() };
+fn crash_fresh_leader(dice: &mut Dice, rig: &impl Rig) -> Vec<Action> {
+    let Some(leader) = rig.leader() else { return Vec::new() };
     let proposal = Deed::Propose { word: "fresh".into(), size: 0, times: 1 };
-    let wait = dice.below(cluster.network.faults.delay.1 + 1_000);
+    let wait = dice.below(rig.slowest() + 1_000);
     let crash = crash(dice);
     vec![Action::At(leader, proposal), Action::Wait(wait), Action::At(leader, crash)]
 }
 
 /// Members die until those that run are exactly a quorum; the leader goes with them half of the time.
-fn crash_to_quorum(dice: &mut Dice, cluster: &Cluster) -> Vec<Action> {
-    let quorum = cluster.nodes().count() / 2 + 1;
-    let mut running: Vec<NodeId> =
-        cluster.nodes().filter(|node| cluster.is_running(*node)).collect();
+fn crash_to_quorum(dice: &mut Dice, rig: &impl Rig) -> Vec<Action> {
+    let quorum = rig.nodes().count() / 2 + 1;
+    let mut running: Vec<NodeId> = rig.nodes().filter(|node| rig.is_running(*node)).collect();
     let mut actions = Vec::new();
     while running.len() > quorum {
-        let leader = cluster.leader().filter(|leader| running.contains(leader) && dice.coin());
+        let leader = rig.leader().filter(|leader| running.contains(leader) && dice.coin());
         let victim = leader.unwrap_or_else(|| *dice.pick(&running));
         running.retain(|node| *node != victim);
         actions.push(Action::At(victim, crash(dice)));
@@ -156,19 +154,19 @@ fn crash_to_quorum(dice: &mut Dice, cluster: &Cluster) -> Vec<Action> {
     actions
 }
 
-/// Isolates one, or splits the cluster.
-fn partition(dice: &mut Dice, victim: NodeId, cluster: &Cluster) -> Vec<Action> {
+/// Isolates one, or splits the rig.
+fn partition(dice: &mut Dice, victim: NodeId, rig: &impl Rig) -> Vec<Action> {
     if dice.coin() {
-        return vec![Action::Cut(links_of(cluster, victim))];
+        return vec![Action::Cut(links_of(rig.nodes(), victim))];
     }
-    let side: Vec<(NodeId, bool)> = cluster.nodes().map(|node| (node, dice.coin())).collect();
+    let side: Vec<(NodeId, bool)> = rig.nodes().map(|node| (node, dice.coin())).collect();
     let links = pairs(&side).filter(|(a, b)| a.1 != b.1).map(|(a, b)| (a.0, b.0)).collect();
     cut(links)
 }
 
 /// Cuts what one sends, or what it receives, or some links in one direction.
-fn one_way(dice: &mut Dice, victim: NodeId, cluster: &Cluster) -> Vec<Action> {
-    let nodes: Vec<NodeId> = cluster.nodes().collect();
+fn one_way(dice: &mut Dice, victim: NodeId, rig: &impl Rig) -> Vec<Action> {
+    let nodes: Vec<NodeId> = rig.nodes().collect();
     let links = pairs(&nodes);
     cut(match dice.below(3) {
         0 => links.filter(|(a, _)| *a == victim).collect(),

@@ -39,9 +39,11 @@ pub enum Profile {
     SnapshotStorm,
     /// Members ask each other who they are, and lose their disks.
     Identity,
+    /// Everything at random, and not replicas alone but whole members with clients.
+    Members,
 }
 
-const PROFILES: [(&str, Profile); 11] = [
+const PROFILES: [(&str, Profile); 12] = [
     ("swarm", Profile::Swarm),
     ("calm", Profile::Calm),
     ("busy", Profile::Busy),
@@ -53,6 +55,7 @@ const PROFILES: [(&str, Profile); 11] = [
     ("tiny-limits", Profile::TinyLimits),
     ("snapshot-storm", Profile::SnapshotStorm),
     ("identity", Profile::Identity),
+    ("members", Profile::Members),
 ];
 
 impl Profile {
@@ -82,9 +85,9 @@ impl FromStr for Profile {
 
 /// Everything that a seed decides beforehand.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// The cluster.
-    pub setup: Setup,
+pub struct Plan<S = Setup> {
+    /// What is set up.
+    pub setup: S,
     /// How often something is done, of a thousand steps.
     pub rates: PerKind,
     /// At least so many steps.
@@ -185,7 +188,7 @@ impl Plan {
                 plan.setup.cluster.config.window_bytes_max = 16 << 10;
                 plan.rate(&[(Kind::Propose, 1000), (Kind::Batch, 1000)]);
             }
-            Profile::Calm | Profile::Swarm | Profile::TinyLimits => {}
+            Profile::Calm | Profile::Swarm | Profile::TinyLimits | Profile::Members => {}
         }
         plan
     }

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use raft_core::types::NodeId;
 
 use super::kinds::{Kind, PerKind};
-use super::nemesis::{Nemesis, may_wipe};
+use super::nemesis::Nemesis;
 use super::plan::Plan;
+use super::rig::Rig;
 use crate::action::{Action, Deed};
-use crate::cluster::Cluster;
 use crate::dice::Dice;
-use crate::liveness;
 use crate::marks::{self, Mark};
 
 /// A run that has fewer acknowledged operations shows nothing.
@@ -22,42 +21,53 @@ const PATIENCE: u64 = 40;
 /// After so many times as many steps there are no more faults, where all have been there.
 const LULL: u64 = 5;
 
-pub(super) struct Run {
-    pub(super) cluster: Cluster,
+pub(crate) struct Run<R> {
+    pub(crate) rig: R,
     /// What was done, in order.
-    pub(super) actions: Vec<Action>,
+    pub(crate) actions: Vec<Action>,
     /// How often what happened.
-    pub(super) seen: PerKind,
+    pub(crate) seen: PerKind,
+    /// Why it shows nothing, if it does not.
+    pub(crate) vacuous: Option<String>,
     /// Crashes that are to come.
     armed: BTreeMap<NodeId, Kind>,
     is_loud: bool,
 }
 
-impl Run {
-    pub(super) fn new(plan: &Plan, is_loud: bool) -> Self {
-        marks::clear();
-        let mut cluster = plan.setup.start();
-        cluster.is_loud = is_loud;
-        Run {
-            cluster,
-            actions: Vec::new(),
-            seen: PerKind::default(),
-            armed: BTreeMap::new(),
-            is_loud,
+impl<R: Rig> Run<R> {
+    /// Lets the nemesis have its way with what was just made, and then everything is healed.
+    pub(crate) fn through<S>(rig: R, seed: u64, plan: &Plan<S>, is_loud: bool) -> Self {
+        let (actions, seen, armed) = (Vec::new(), PerKind::default(), BTreeMap::new());
+        let mut run = Run { rig, actions, seen, vacuous: None, armed, is_loud };
+        run.suffer(seed, plan);
+        run.recover(seed);
+        run.vacuous = run.shows_nothing(plan);
+        run
+    }
+
+    fn shows_nothing<S>(&self, plan: &Plan<S>) -> Option<String> {
+        let mut vacuous = Vec::new();
+        let acknowledged = self.rig.acknowledged();
+        if acknowledged < ACKNOWLEDGED_MIN {
+            vacuous.push(format!("only {acknowledged} operations were acknowledged"));
         }
+        let lacking = self.lacking(plan);
+        vacuous.extend(lacking.iter().map(|kind| format!("no {kind}, which was planned")));
+        if vacuous.is_empty() { None } else { Some(vacuous.join("; ")) }
     }
 
     fn is_over(&self) -> bool {
-        self.cluster.violation().is_some()
+        self.rig.violation().is_some()
     }
 
     /// The faults, drawn as they come.
-    pub(super) fn suffer(&mut self, seed: u64, plan: &Plan) {
+    fn suffer<S>(&mut self, seed: u64, plan: &Plan<S>) {
         let mut nemesis = Nemesis::new(seed);
         for step in 0..plan.steps * PATIENCE {
             let lacking = self.lacking(plan);
-            let has_enough = self.cluster.ghost().acknowledged() >= ACKNOWLEDGED_MIN;
-            if self.is_over() || (step >= plan.steps && has_enough && lacking.is_empty()) {
+            let has_enough = self.rig.acknowledged() >= ACKNOWLEDGED_MIN;
+            let is_done = step >= plan.steps || self.rig.is_sated();
+            if self.is_over() || (is_done && has_enough && lacking.is_empty()) {
                 return;
             }
             let wait = nemesis.wait();
@@ -77,7 +87,7 @@ impl Run {
                 if !nemesis.wants(*kind, rate) {
                     continue;
                 }
-                for action in nemesis.draw(*kind, &self.cluster) {
+                for action in nemesis.draw(*kind, &self.rig) {
                     self.count(*kind, &action);
                     self.act(&action);
                 }
@@ -86,10 +96,10 @@ impl Run {
     }
 
     /// The faults stop, and a core is drawn that must make progress alone.
-    pub(super) fn recover(&mut self, seed: u64) {
+    fn recover(&mut self, seed: u64) {
         let mut dice = Dice::new(seed, "core");
-        let mut core = liveness::eligible(&self.cluster);
-        let count = self.cluster.nodes().count();
+        let mut core = self.rig.eligible();
+        let count = self.rig.nodes().count();
         let quorum = count / 2 + 1;
         let wanted =
             if dice.coin() { quorum } else { dice.between(quorum as u64, count as u64) as usize };
@@ -104,27 +114,27 @@ impl Run {
     }
 
     /// Planned faults that did not happen yet.
-    pub(super) fn lacking(&self, plan: &Plan) -> Vec<Kind> {
+    fn lacking<S>(&self, plan: &Plan<S>) -> Vec<Kind> {
         let planned = plan.rates.all().map(|(kind, _)| kind).filter(|kind| kind.is_fault());
         planned.filter(|kind| self.seen.of(*kind) == 0).collect()
     }
 
     /// Does one action of the list of a run.
-    pub(super) fn act(&mut self, action: &Action) {
+    fn act(&mut self, action: &Action) {
         if self.is_over() {
             return;
         }
         if self.is_loud {
             println!("> {action}");
         }
-        if matches!(action, Action::At(_, Deed::Wipe)) && !may_wipe(&self.cluster) {
+        if matches!(action, Action::At(_, Deed::Wipe)) && !self.rig.may_wipe() {
             return;
         }
         self.actions.push(action.clone());
-        action.apply(&mut self.cluster).expect("the nemesis knows the cluster");
+        self.rig.act(action).expect("the nemesis knows what it can do");
         self.look_around();
         if self.is_loud {
-            println!("{} µs\n{}", self.cluster.now(), self.cluster.summary());
+            println!("{}", self.rig.summary());
         }
     }
 
@@ -138,12 +148,12 @@ impl Run {
             }
             Action::At(node, Deed::Crash(_) | Deed::Kill) => {
                 self.armed.remove(node);
-                kind != Kind::Restart && self.cluster.is_running(*node)
+                kind != Kind::Restart && self.rig.is_running(*node)
             }
             Action::At(_, Deed::Propose { .. }) => kind == Kind::Propose,
             Action::At(_, Deed::Wipe) => true,
-            Action::At(node, Deed::Restart) => !self.cluster.is_running(*node),
-            Action::At(node, _) => self.cluster.is_running(*node),
+            Action::At(node, Deed::Restart) => !self.rig.is_running(*node),
+            Action::At(node, _) => self.rig.is_running(*node),
             Action::Heal => kind == Kind::Heal,
             Action::Wait(_) => false,
             _ => true,
@@ -153,7 +163,7 @@ impl Run {
 
     /// What came to pass by itself.
     fn look_around(&mut self) {
-        let counts = self.cluster.network.counts();
+        let counts = self.rig.sent();
         for (kind, count) in [
             (Kind::Loss, counts.lost),
             (Kind::Duplicate, counts.repeated),
@@ -163,9 +173,9 @@ impl Run {
         ] {
             *self.seen.of_mut(kind) = count;
         }
-        let Run { cluster, seen, armed, .. } = self;
+        let Run { rig, seen, armed, .. } = self;
         armed.retain(|node, kind| {
-            let is_running = cluster.is_running(*node);
+            let is_running = rig.is_running(*node);
             *seen.of_mut(*kind) += u64::from(!is_running);
             is_running
         });

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use raft_core::types::NodeId;
 
-use super::{Options, plan, record, replay};
+use super::{Options, Profile, members, plan, record, replay};
 use crate::action::{Action, Deed, Release};
 use crate::disk::Keep;
 use crate::invariants::{Rule, Violation};
-use crate::setup::Setup;
+use crate::setup::{Settings, Setup};
 
 /// So many runs at most are spent on it.
 const RUNS_MAX: usize = 3_000;
@@ -21,9 +21,9 @@ const RUNS_MAX: usize = 3_000;
 pub struct Shrunk {
     /// The seed.
     pub seed: u64,
-    /// The cluster.
-    pub setup: Setup,
-    /// What is done to it.
+    /// The line that sets it up.
+    pub setup: String,
+    /// What is done then.
     pub actions: Vec<Action>,
     /// What comes of it.
     pub violation: Violation,
@@ -46,56 +46,82 @@ impl Shrunk {
 
 /// Shrinks the run of a seed. `None` if it breaks no rule when its actions are done again.
 pub fn shrink(seed: u64, options: Options) -> Option<Shrunk> {
+    if options.profile == Profile::Members {
+        return members::shrink(seed, options);
+    }
     let plan = plan(seed, options);
     let (report, actions) = record(seed, options);
-    let rule = report.violation?.rule;
-    let mut shrinker = Shrinker { rule, runs: 0, best: (plan.setup, actions), violation: None };
-    let best = shrinker.best.clone();
-    if !shrinker.fails(best) {
+    let again = |setup: &Setup, actions: &[Action]| {
+        let (cluster, done) = replay(setup, actions);
+        (cluster.violation().cloned(), done)
+    };
+    make_small(seed, report.violation?.rule, (plan.setup, actions), again)
+}
+
+/// A setup, and what is done then.
+type Candidate<S> = (S, Vec<Action>);
+
+/// Makes a run small that breaks this rule; `replay` answers what a candidate breaks, and after how many
+/// of its actions. `None` if the run does not break it again.
+pub(crate) fn make_small<S: Settings>(
+    seed: u64,
+    rule: Rule,
+    run: Candidate<S>,
+    replay: impl Fn(&S, &[Action]) -> (Option<Violation>, usize),
+) -> Option<Shrunk> {
+    let mut shrinker = Shrinker { rule, runs: 0, best: run.clone(), violation: None, replay };
+    if !shrinker.fails(run) {
         return None;
     }
     loop {
-        let before = shrinker.best.1.len();
+        let before = shrinker.text();
         shrinker.drop_members();
+        shrinker.lower_settings();
         shrinker.drop_kinds();
         shrinker.drop_pieces();
         shrinker.calm_settings();
         shrinker.lower_numbers();
         shrinker.join_waits();
-        if shrinker.best.1.len() == before || shrinker.is_tired() {
+        if shrinker.text() == before || shrinker.is_tired() {
             break;
         }
     }
-    let (setup, actions) = shrinker.best;
-    Some(Shrunk { seed, setup, actions, violation: shrinker.violation?, runs: shrinker.runs })
+    let ((setup, actions), runs) = (shrinker.best, shrinker.runs);
+    Some(Shrunk { seed, setup: setup.line(), actions, violation: shrinker.violation?, runs })
 }
 
-type Candidate = (Setup, Vec<Action>);
-
-struct Shrinker {
+struct Shrinker<S, F> {
     rule: Rule,
     runs: usize,
-    best: Candidate,
+    best: Candidate<S>,
     violation: Option<Violation>,
+    replay: F,
 }
 
-impl Shrinker {
+impl<S, F> Shrinker<S, F>
+where
+    S: Settings,
+    F: Fn(&S, &[Action]) -> (Option<Violation>, usize),
+{
+    fn text(&self) -> String {
+        format!("{}{:?}", self.best.0.line(), self.best.1)
+    }
+
     fn is_tired(&self) -> bool {
         self.runs >= RUNS_MAX
     }
 
     /// Whether a candidate breaks the same rule. If so, it is the best so far, cut off where it did.
-    fn fails(&mut self, candidate: Candidate) -> bool {
+    fn fails(&mut self, candidate: Candidate<S>) -> bool {
         if self.is_tired() || !is_legal(&candidate) {
             return false;
         }
         self.runs += 1;
-        let (cluster, done) = replay(&candidate.0, &candidate.1);
-        let Some(violation) = cluster.violation().filter(|violation| violation.rule == self.rule)
-        else {
+        let (violation, done) = (self.replay)(&candidate.0, &candidate.1);
+        let Some(violation) = violation.filter(|violation| violation.rule == self.rule) else {
             return false;
         };
-        self.violation = Some(violation.clone());
+        self.violation = Some(violation);
         self.best = candidate;
         self.best.1.truncate(done);
         true
@@ -107,10 +133,9 @@ impl Shrinker {
 
     /// Members that nothing needs; the last one first, since they are named by number.
     fn drop_members(&mut self) {
-        while self.best.0.cluster.nodes > 1 {
+        while let Some(last) = self.number("nodes").filter(|nodes| *nodes > 1) {
             let (mut setup, mut actions) = self.best.clone();
-            let last = setup.cluster.nodes;
-            setup.cluster.nodes -= 1;
+            setup = setup.with("nodes", &(last - 1).to_string());
             actions = actions.into_iter().filter_map(|action| without(action, last)).collect();
             if !self.fails((setup, actions)) {
                 return;
@@ -152,15 +177,37 @@ impl Shrinker {
 
     /// Settings as they are in every script.
     fn calm_settings(&mut self) {
-        let calm = Setup::default();
+        let calm = S::default();
         for name in self.best.0.unlike(&calm) {
             // Without time there is no run, and without the planted fault no violation.
             if !["nodes", "seed", "ticks", "missing", "blind"].contains(&name) {
-                let setup = self.best.0.with_setting_of(&calm, name);
-                let actions = self.best.1.clone();
-                self.fails((setup, actions));
+                let shown = calm.shown(name).expect("both have the same settings");
+                self.try_setting(name, &shown);
             }
         }
+    }
+
+    /// Fewer clients that ask for less, and earlier snapshots.
+    fn lower_settings(&mut self) {
+        for name in ["clients", "operations", "snapshot_at"] {
+            let Some(number) = self.number(name) else { continue };
+            let lower = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500].into_iter();
+            for lower in lower.take_while(|lower| *lower < number) {
+                if self.try_setting(name, &lower.to_string()) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.best.0.shown(name)?.parse().ok()
+    }
+
+    fn try_setting(&mut self, name: &str, text: &str) -> bool {
+        let setup = self.best.0.with(name, text);
+        let actions = self.best.1.clone();
+        self.fails((setup, actions))
     }
 
     fn lower_numbers(&mut self) {
@@ -198,13 +245,15 @@ impl Shrinker {
 }
 
 /// No more members may be wiped than a cluster can bear.
-fn is_legal((setup, actions): &Candidate) -> bool {
+fn is_legal<S: Settings>((setup, actions): &Candidate<S>) -> bool {
     let wiped = actions.iter().filter_map(|action| match action {
         Action::At(node, Deed::Wipe) => Some(*node),
         _ => None,
     });
     let wiped: BTreeSet<NodeId> = wiped.collect();
-    wiped.is_empty() || (setup.cluster.asks && 2 * wiped.len() < setup.cluster.nodes as usize)
+    let asks = setup.shown("asks").is_some_and(|asks| asks == "true");
+    let nodes = setup.shown("nodes").and_then(|nodes| nodes.parse().ok()).unwrap_or(0);
+    wiped.is_empty() || (asks && 2 * wiped.len() < nodes)
 }
 
 /// The same action in a cluster without this node, if anything is left of it.
@@ -227,11 +276,10 @@ fn without(action: Action, node: NodeId) -> Option<Action> {
 /// Simpler actions of the same kind, the simplest first.
 fn lower(action: &Action) -> Vec<Action> {
     match action {
-        Action::Wait(time) => [0, 1_000, 10_000, 100_000]
-            .into_iter()
-            .filter(|lower| lower < time)
-            .map(Action::Wait)
-            .collect(),
+        Action::Wait(time) => {
+            let lower = [0, 1_000, 10_000, 100_000, time / 2, time / 10 * 9];
+            lower.into_iter().filter(|lower| lower < time).map(Action::Wait).collect()
+        }
         Action::Release(Release::Some(_)) => vec![Action::Release(Release::All)],
         Action::Recover(core) if !core.is_empty() => vec![Action::Recover(Vec::new())],
         Action::Cut(links) => {

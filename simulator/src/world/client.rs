@@ -1,12 +1,15 @@
 //! A client with a session: one operation at a time, asked again until its end is known or it is
 //! given up.
 
+use std::fmt;
+
 use raft_core::types::{LogIndex, NodeId};
 use raft_host::core::Reply;
 use raft_host::outcome::{NotAppended, ProposeError};
 use raft_host::session::{Answer, Session};
 
 use super::oracle::{CommandName, name_of};
+use super::text;
 use crate::dice::Dice;
 
 /// What a client asks for.
@@ -18,6 +21,15 @@ pub enum Asked {
     Query(Vec<u8>),
 }
 
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asked::Command(bytes) => write!(f, "command {}", text(bytes)),
+            Asked::Query(bytes) => write!(f, "query {}", text(bytes)),
+        }
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -25,6 +37,15 @@ pub enum Outcome {
     Done(Vec<u8>),
     /// Nobody knows: it was given up, or the run ended.
     Unknown,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done(bytes) => f.write_str(&text(bytes)),
+            Outcome::Unknown => f.write_str("unknown"),
+        }
+    }
 }
 
 /// An operation as its client saw it. Times are in microseconds.
@@ -63,6 +84,8 @@ pub(super) struct UnderWay {
 
 pub(super) struct Client {
     pub(super) dice: Dice,
+    /// What becomes of what it and the members send each other.
+    pub(super) way: Dice,
     session: Session,
     /// Whom to ask.
     pub(super) server: NodeId,
@@ -95,7 +118,8 @@ impl Client {
         let name = u128::from(dice.number()) << 64 | u128::from(dice.number());
         let server = 1 + dice.below(nodes);
         let session = Session::new(name);
-        Client { dice, session, server, operation: 0, attempt: 0, under_way: None }
+        let way = Dice::new(seed, &format!("way of client {number}"));
+        Client { dice, way, session, server, operation: 0, attempt: 0, under_way: None }
     }
 
     /// Whether the next operation has to open the session first.

@@ -2,17 +2,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use raft_core::message::Envelope;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 use raft_core::{Bootstrap, Watermark};
 use raft_host::Group;
-use raft_host::core::{HostCore, Output};
+use raft_host::core::{HostCore, Output, Reply};
 
-use super::{Due, GROUP, Process, TICK, Watched, World};
+use super::{Call, Due, GROUP, Process, Watched, World};
+use crate::cluster::{Happened, TICK};
+use crate::describe::describe;
 use crate::dice::Dice;
 use crate::invariants::Rule;
 use crate::ledger::News;
+use crate::marks::{Mark, hit, hit_if};
 use crate::storage::{Fuse, Handle, OpenFailure};
 
 /// Requests of all clients may weigh so much.
@@ -25,8 +29,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Starts a member's process, if it does not run.
     pub(super) fn start(&mut self, node: NodeId) {
         let nodes: Vec<NodeId> = self.nodes().collect();
-        let (mut settings, seed) = (self.plan.settings.clone(), self.plan.seed);
-        let sessions = self.plan.sessions;
+        let mut settings = self.setup.group_settings();
+        let (seed, sessions) = (self.setup.cluster.seed, self.setup.sessions());
         let server = self.server(node);
         if server.process.is_some() {
             return;
@@ -39,8 +43,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let recovered = match opened {
             Ok(recovered) => recovered,
             Err(OpenFailure::Died) => {
-                let keep = self.draw_keep();
-                return self.crash(node, keep);
+                hit(Mark::CrashInRecovery);
+                return self.crash(node, None);
             }
             Err(OpenFailure::Refused(what)) => {
                 return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
@@ -60,6 +64,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         self.ghost.restarts(node, recovered.hard_state.term);
         self.counts.restarts += u64::from(life > 1);
+        hit_if(life > 1, Mark::Restarted);
+        self.say(|| format!("n{node} starts at {}", recovered.hard_state.term));
         self.server(node).process = Some(Process {
             core,
             out: Output::default(),
@@ -70,8 +76,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             committed: 0,
             is_fenced: false,
             jobs: Vec::new(),
+            led: 0,
         });
-        let offset = self.dice.below(TICK);
+        let offset = self.server(node).dice.below(TICK);
         self.schedule(self.now + offset, Due::Tick { node, life });
         for to in nodes.into_iter().filter(|to| *to != node) {
             self.dial_later(node, to);
@@ -83,6 +90,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     pub(super) fn input(&mut self, node: NodeId, input: impl FnOnce(&mut Process)) {
         let now = self.now;
         let server = self.server(node);
+        if server.paused.is_some() {
+            return;
+        }
         let Some(process) = &mut server.process else { return };
         server.disk.borrow_mut().advance(now);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| input(process))) {
@@ -106,8 +116,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let Some(process) = &mut server.process else { return false };
         server.disk.borrow_mut().advance(now);
         if server.disk.borrow().is_dead() {
-            let keep = self.draw_keep();
-            self.crash(node, keep);
+            hit(Mark::CrashInDisk);
+            self.crash(node, None);
             return false;
         }
         process.core.completed(GROUP);
@@ -121,8 +131,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         if self.servers[&node].process.as_ref().is_some_and(|process| process.fuse.is_blown()) {
             // It died in the middle of its turn: neither peers nor clients hear of it.
-            let keep = self.draw_keep();
-            self.crash(node, keep);
+            hit(Mark::CrashInTurn);
+            self.crash(node, None);
             return false;
         }
         self.hand_out(node, unreachable);
@@ -132,7 +142,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
 
     /// Looks at what a turn has done.
     fn look(&mut self, node: NodeId) {
-        let World { servers, ghost, oracle, plan, trial, counts, .. } = self;
+        let World { servers, ghost, oracle, setup, trial, counts, .. } = self;
         let (written, complaint) = {
             let mut disk = servers[&node].disk.borrow_mut();
             let complaint = disk.durable().complaints().first().cloned();
@@ -151,7 +161,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             return ghost.broke(Rule::NoBug, format!("node {node}: {bug:?}"));
         }
         let watermark = core.check_invariants(&process.watermark);
-        let quorum = plan.nodes as usize / 2 + 1;
+        let quorum = setup.cluster.nodes as usize / 2 + 1;
         let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
         let machine = process.core.machine::<Watched<M>>(GROUP).expect("it was made so");
         let (mut applied, seen) = (process.applied, machine.seen(process.seen));
@@ -159,7 +169,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             applied = ghost.applied(node, applied, &seen.news);
             match seen.news {
                 News::Applied(id, ..) => oracle.applied(id, &seen.command),
-                News::Restored(..) => counts.installs += 1,
+                News::Restored(..) => {
+                    counts.installs += 1;
+                    hit(Mark::SnapshotInstalled);
+                }
             }
         }
         if !seen.is_empty()
@@ -168,7 +181,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             ghost.broke(Rule::Machine, format!("node {node} at {}: {what}", machine.last()));
         }
         let read = process.seen + seen.len();
-        let is_fenced = core.is_fenced();
+        let (is_fenced, led) = (core.is_fenced(), (core.term(), core.is_leader()));
         if is_fenced && !servers[&node].disk.borrow().has_failed() {
             let why = core.status().fenced;
             ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why:?}"));
@@ -176,52 +189,86 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let process = self.server(node).process.as_mut().expect("it was turned");
         process.watermark = watermark;
         (process.committed, process.applied, process.seen) = (committed, applied, read);
+        hit_if(is_fenced && !process.is_fenced, Mark::Fenced);
         process.is_fenced = is_fenced;
+        let (term, leads) = (led.0, led.1 && process.led < led.0);
+        if leads {
+            process.led = term;
+            self.say(|| format!("n{node} leads term {term}"));
+        }
     }
 
-    /// Messages leave, after what they claim was checked; clients are answered.
+    /// Messages leave, after what they claim was checked; clients are answered. In between it may die.
     fn hand_out(&mut self, node: NodeId, unreachable: &mut Vec<NodeId>) {
         let process = self.server(node).process.as_mut().expect("it was turned");
-        let out = std::mem::take(&mut process.out);
+        let (out, fuse) = (std::mem::take(&mut process.out), process.fuse.clone());
         if !out.messages.is_empty() && self.dice.permille(2) {
             let tried = self.servers[&node].disk.borrow().try_loss_of_power();
             if let Err(what) = tried {
                 self.ghost.broke(Rule::Storage, format!("node {node}, had it lost power: {what}"));
             }
         }
-        let mut lost = Vec::new();
+        let is_alive = self.send_out(node, out.messages, &fuse, unreachable)
+            && self.reply_out(out.replies, &fuse);
+        if !is_alive {
+            hit(Mark::CrashInTurn);
+            return self.crash(node, None);
+        }
+        for (_, job) in out.snapshots {
+            self.begin_snapshot(node, job);
+        }
+    }
+
+    /// Answers whether the member still lives when all are queued.
+    fn send_out(
+        &mut self,
+        node: NodeId,
+        messages: Vec<Envelope>,
+        fuse: &Fuse,
+        unreachable: &mut Vec<NodeId>,
+    ) -> bool {
         let mut streams = Vec::new();
-        for envelope in out.messages {
+        let first_lost = unreachable.len();
+        for envelope in messages {
+            if !fuse.allows() {
+                break;
+            }
             self.check_claim(&envelope.message);
+            self.say(|| describe(&Happened::Sent(envelope.message.clone())));
             let to = envelope.message.to;
             let stream = self.wires.dialled(node, to);
             let is_queued = stream.is_some_and(|stream| self.wires.send(stream, envelope));
             if !is_queued && !unreachable.contains(&to) {
                 unreachable.push(to);
-                lost.push(to);
             }
             streams.extend(stream.filter(|stream| !streams.contains(stream)));
         }
         streams.into_iter().for_each(|stream| self.flush(stream));
-        for (call, reply) in out.replies {
+        if let Some(process) = &mut self.server(node).process {
+            unreachable[first_lost..].iter().for_each(|to| process.core.unreachable(*to));
+        }
+        !fuse.is_blown()
+    }
+
+    /// Answers whether the member still lives when all have left.
+    fn reply_out(&mut self, replies: Vec<(Call, Reply)>, fuse: &Fuse) -> bool {
+        for (call, reply) in replies {
+            if !fuse.allows() {
+                return false;
+            }
             // A reply can't be copied, so it does not come twice.
-            if let [Some(delay), _] = self.way() {
+            if let [Some(delay), _] = self.way(call.client) {
                 self.schedule(self.now + delay, Due::Reply { call, reply });
             }
         }
-        for (_, job) in out.snapshots {
-            self.begin_snapshot(node, job);
-        }
-        if let Some(process) = &mut self.server(node).process {
-            lost.into_iter().for_each(|to| process.core.unreachable(to));
-        }
+        true
     }
 
     fn begin_snapshot(&mut self, node: NodeId, job: SnapshotJob) {
-        let (first, last) = self.plan.snapshot_delay;
-        let at = self.now + self.dice.between(first, last);
+        let (first, last) = self.setup.cluster.snapshot_delay;
+        let now = self.now;
         let server = self.server(node);
-        let life = server.life;
+        let (at, life) = (now + server.dice.between(first, last), server.life);
         if let Some(process) = &mut server.process {
             process.jobs.push(job);
             self.schedule(at, Due::Snapshot { node, life });

@@ -8,6 +8,8 @@ use raft_core::snapshot::{Capture, SnapshotError};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
 
+use super::text;
+
 /// Names a command of a client's, however often it is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CommandName {
@@ -149,7 +151,7 @@ impl<M: StateMachine> Oracle<M> {
             return Err(format!("{name:?} is acknowledged and was never executed"));
         };
         if expected != reply {
-            let (expected, found) = (show(expected), show(reply));
+            let (expected, found) = (text(expected), text(reply));
             return Err(format!("{name:?} at {index} replied {found}, and should have {expected}"));
         }
         if *index <= floor {
@@ -170,7 +172,7 @@ impl<M: StateMachine> Oracle<M> {
         floor: LogIndex,
     ) -> Result<(), String> {
         if index < floor {
-            let what = show(request);
+            let what = text(request);
             return Err(format!(
                 "query {what} saw the state at {index}, asked after {floor} had been seen"
             ));
@@ -194,8 +196,8 @@ impl<M: StateMachine> Oracle<M> {
             while let Some(read) = reads.next_if(|read| read.index < until) {
                 let expected = fresh.query(&read.request);
                 if expected != read.answer {
-                    let what = format!("query {} at {}", show(&read.request), read.index);
-                    let (expected, found) = (show(&expected), show(&read.answer));
+                    let what = format!("query {} at {}", text(&read.request), read.index);
+                    let (expected, found) = (text(&expected), text(&read.answer));
                     return Err(format!("{what} was answered {found}, and should be {expected}"));
                 }
             }
@@ -226,9 +228,4 @@ pub(super) fn contents<M: StateMachine>(machine: &M) -> Result<Vec<u8>, String> 
     let capture: Box<dyn Capture> = machine.capture();
     capture.write_to(&mut bytes).map_err(|SnapshotError(what)| what)?;
     Ok(bytes)
-}
-
-/// Bytes for people.
-fn show(bytes: &[u8]) -> String {
-    format!("\"{}\"", bytes.escape_ascii())
 }

@@ -1,72 +1,45 @@
-//! Everything that a seed decides beforehand.
+//! What a seed decides beforehand about members and clients.
 
 use raft_core::Config;
 use raft_core::replica::SnapshotPolicy;
-use raft_host::core::GroupSettings;
-use raft_host::session::Limits;
 
+use super::Setup;
+use crate::cluster::ClusterConfig;
 use crate::dice::Dice;
 use crate::network::NetworkFaults;
 use crate::storage::DiskFaults;
+use crate::swarm::Plan;
+use crate::swarm::kinds::{Kind, PerKind};
 
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) seed: u64,
-    pub(super) nodes: u64,
-    pub(super) clients: usize,
-    pub(super) settings: GroupSettings,
-    pub(super) disk: DiskFaults,
-    pub(super) network: NetworkFaults,
-    pub(super) snapshot_delay: (u64, u64),
-    /// How long clients think between two operations.
-    pub(super) think: (u64, u64),
-    /// How long they wait for an answer.
-    pub(super) patience: u64,
-    /// How often they give up then, of a thousand times.
-    pub(super) abandon_permille: u32,
-    pub(super) sessions: Limits,
-    /// How often the nemesis does each of its things, of a thousand steps.
-    pub(super) rates: Rates,
+/// The plan of a seed, of at least so many steps.
+pub(super) fn draw(seed: u64, steps: u64) -> Plan<Setup> {
+    let mut dice = Dice::new(seed, "plan");
+    let setup = draw_setup(seed, &mut dice);
+    let rates = draw_rates(&setup, &mut dice);
+    Plan { setup, rates, steps }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rates {
-    pub(super) crash: u32,
-    pub(super) kill: u32,
-    pub(super) partition: u32,
-    pub(super) break_stream: u32,
-    pub(super) stall: u32,
-    pub(super) fail_writes: u32,
-    pub(super) restart: u32,
-    pub(super) heal: u32,
-}
-
-impl Plan {
-    pub(super) fn draw(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, "plan");
-        let dice = &mut dice;
-        let mut settings = GroupSettings::default();
-        settings.config = draw_config(dice);
-        settings.snapshots = draw_policy(dice);
-        settings.query_patience_ticks = *dice.pick(&[50, 500]);
-        let clients = dice.between(1, 8) as usize;
+fn draw_setup(seed: u64, dice: &mut Dice) -> Setup {
+    let mut cluster = ClusterConfig::calm(*dice.pick(&[1, 3, 3, 3, 4, 5]), seed);
+    cluster.config = draw_config(dice);
+    cluster.policy = draw_policy(dice);
+    cluster.disk = draw_disk(dice);
+    cluster.snapshot_delay = if dice.coin() { (0, 0) } else { (0, 30_000) };
+    let clients = dice.between(1, 8);
+    Setup {
+        cluster,
+        network: draw_network(dice),
+        is_blind: false,
+        clients,
+        // A run has seen enough then.
+        operations: 10_000,
+        think: *dice.pick(&[(0, 0), (0, 5_000), (1_000, 50_000)]),
+        patience: *dice.pick(&[100_000, 500_000]),
+        abandon_permille: *dice.pick(&[0, 50, 500]),
         // Sometimes there is no room for all.
-        let sessions_max = if dice.permille(200) { clients.div_ceil(2) as u64 } else { 1000 };
-        let reply_bytes_max = *dice.pick(&[1, 4096, 4096]);
-        Plan {
-            seed,
-            nodes: *dice.pick(&[1, 3, 3, 3, 5]),
-            clients,
-            sessions: Limits { sessions_max, reply_bytes_max },
-            settings,
-            disk: draw_disk(dice),
-            network: draw_network(dice),
-            snapshot_delay: if dice.coin() { (0, 0) } else { (0, 30_000) },
-            think: *dice.pick(&[(0, 0), (0, 5_000), (1_000, 50_000)]),
-            patience: *dice.pick(&[100_000, 500_000]),
-            abandon_permille: *dice.pick(&[0, 50, 500]),
-            rates: draw_rates(dice),
-        }
+        sessions_max: if dice.permille(200) { clients.div_ceil(2) } else { 1000 },
+        reply_bytes_max: *dice.pick(&[1, 4096, 4096]),
+        query_patience_ticks: *dice.pick(&[50, 500]),
     }
 }
 
@@ -120,18 +93,41 @@ fn draw_network(dice: &mut Dice) -> NetworkFaults {
     }
 }
 
-fn draw_rates(dice: &mut Dice) -> Rates {
-    let mut rates = Rates { restart: 100, heal: 60, ..Rates::default() };
-    let mut sometimes = |rate: &mut u32, choices: &[u32]| {
-        if dice.coin() {
-            *rate = *dice.pick(choices);
+/// How often the nemesis does each of its things, of a thousand steps.
+fn draw_rates(setup: &Setup, dice: &mut Dice) -> PerKind {
+    let mut rates = PerKind::default();
+    let nodes = setup.cluster.nodes;
+    for (kind, members, choices) in [
+        (Kind::Crash, 1, &[3, 15][..]),
+        (Kind::CrashInTurn, 1, &[3, 15]),
+        (Kind::CrashInDisk, 1, &[3, 15]),
+        (Kind::CrashToQuorum, 3, &[3, 10]),
+        (Kind::Kill, 1, &[5, 30]),
+        (Kind::Partition, 2, &[5, 30]),
+        (Kind::OneWay, 2, &[5, 15]),
+        (Kind::Topology, 3, &[5, 15]),
+        (Kind::BreakStream, 2, &[10, 50]),
+        (Kind::Campaign, 2, &[5, 20]),
+        (Kind::Hint, 2, &[20]),
+        (Kind::Stall, 1, &[5, 20]),
+        (Kind::FailWrite, 1, &[5]),
+        (Kind::Fill, 1, &[3]),
+        (Kind::Burst, 1, &[5]),
+        (Kind::Pause, 1, &[5, 15]),
+    ] {
+        if dice.coin() && nodes >= members {
+            *rates.of_mut(kind) = *dice.pick(choices);
         }
-    };
-    sometimes(&mut rates.crash, &[5, 30]);
-    sometimes(&mut rates.kill, &[5, 30]);
-    sometimes(&mut rates.partition, &[5, 30]);
-    sometimes(&mut rates.break_stream, &[10, 50]);
-    sometimes(&mut rates.stall, &[5, 20]);
-    sometimes(&mut rates.fail_writes, &[5]);
+    }
+    for (kind, rate) in [
+        (Kind::Restart, 100),
+        (Kind::Heal, 60),
+        (Kind::Unstall, 60),
+        (Kind::Resume, 60),
+        (Kind::Loss, u64::from(setup.network.loss_permille)),
+        (Kind::Duplicate, u64::from(setup.network.duplicate_permille)),
+    ] {
+        *rates.of_mut(kind) = rate;
+    }
     rates
 }

@@ -1,29 +1,32 @@
 //! A user's state machine on trial.
 
+use std::fmt::Write;
+
 use raft_core::state_machine::StateMachine;
-use raft_core::types::NodeId;
 
-use super::oracle::contents;
-use super::plan::Plan;
-use super::{Asked, Counts, Operation, Watched, World};
+use super::{Asked, Counts, Operation, Setup, World, plan};
+use crate::action::Action;
 use crate::dice::Dice;
-use crate::disk::Keep;
 use crate::invariants::{Rule, Violation};
-use crate::network::NetworkFaults;
-
-use super::{GROUP, TICK};
-
-/// A run that has seen so many operations before the healing has seen enough.
-const OPERATIONS_MAX: usize = 10_000;
+use crate::marks::{self, Hits};
+use crate::storage::Missing;
+use crate::swarm::kinds::PerKind;
+use crate::swarm::run::Run;
+use crate::swarm::shrink::{Shrunk, make_small};
 
 type MakeMachine<M> = Box<dyn Fn() -> M>;
 type Ask = Box<dyn Fn(&mut Dice) -> Asked>;
 type Check<M> = Box<dyn Fn(&M) -> Result<(), String>>;
+type Judge = Box<dyn Fn(&[Operation]) -> Result<(), String>>;
 
 /// Puts a state machine on trial: members that run it crash, lose power, are cut off and catch up by
 /// snapshots, while clients ask; then everything is healed. What clients were told must be what one
 /// machine says that has executed each acknowledged command once, in an order that fits the times;
 /// members must come to the same state, by whatever road; and the machine must keep its own rules.
+///
+/// A run is a seed and what it does: a list of actions, drawn by the seed and recorded. A run that breaks a
+/// rule can be [made small](Trial::shrink): what is left is a script of a few lines, which
+/// [`Trial::replay`] runs again.
 ///
 /// ```
 /// # use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
@@ -68,7 +71,11 @@ pub struct Trial<M> {
     machine: MakeMachine<M>,
     ask: Ask,
     check: Check<M>,
+    judge: Judge,
     steps: u64,
+    missing: Option<Missing>,
+    is_blind: bool,
+    is_loud: bool,
 }
 
 /// What came of a run.
@@ -77,14 +84,37 @@ pub struct Trial<M> {
 pub struct Report {
     /// The first rule that was broken.
     pub violation: Option<Violation>,
+    /// Why the run shows nothing, if it does not: too little was acknowledged, or a fault that was planned
+    /// never happened. Of a script, nothing is expected.
+    pub vacuous: Option<String>,
     /// What the run was made of.
     pub counts: Counts,
     /// What each client saw.
     pub operations: Vec<Operation>,
+    /// The members and clients.
+    pub setup: Setup,
+    /// What was done to them.
+    pub actions: Vec<Action>,
     /// Microseconds of simulated time.
     pub time: u64,
-    /// A hash over everything that happened: the same for every run of a seed.
+    /// A hash over everything that happened: the same for every run of a seed, and of its script.
     pub trace: u64,
+    /// How often what happened.
+    pub(crate) seen: PerKind,
+    pub(crate) marks: Hits,
+    /// Terms that had a leader.
+    pub(crate) leaderships: usize,
+}
+
+impl Report {
+    /// The whole run as a script, which [`Trial::replay`] runs again.
+    pub fn script(&self) -> String {
+        let mut script = format!("{}\n", self.setup);
+        for action in &self.actions {
+            writeln!(script, "{action}").expect("a string");
+        }
+        script
+    }
 }
 
 impl<M: StateMachine + Send + 'static> Trial<M> {
@@ -97,7 +127,11 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
             machine: Box::new(machine),
             ask: Box::new(ask),
             check: Box::new(|_| Ok(())),
+            judge: Box::new(|_| Ok(())),
             steps: 400,
+            missing: None,
+            is_blind: false,
+            is_loud: false,
         }
     }
 
@@ -107,9 +141,35 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         self
     }
 
-    /// With so many steps before the healing, of 10 ms on average. 400 by default.
+    /// With a judge of what the clients saw, when all is over.
+    pub fn judging(mut self, judge: impl Fn(&[Operation]) -> Result<(), String> + 'static) -> Self {
+        self.judge = Box::new(judge);
+        self
+    }
+
+    /// With so many steps before the healing, of 10 ms on average. 400 by default. It takes more where
+    /// not every planned fault has happened by then, or too little was acknowledged.
     pub fn steps(mut self, steps: u64) -> Self {
         self.steps = steps;
+        self
+    }
+
+    /// With disks that leave out a sync, to see that it is found.
+    pub fn missing(mut self, missing: Option<Missing>) -> Self {
+        self.missing = missing;
+        self
+    }
+
+    /// Without a look at the disks where something is claimed to be on them: what is missing there shows
+    /// by its consequences alone.
+    pub fn blind_to_disks(mut self, is_blind: bool) -> Self {
+        self.is_blind = is_blind;
+        self
+    }
+
+    /// Prints what happens, as it happens.
+    pub fn loud(mut self, is_loud: bool) -> Self {
+        self.is_loud = is_loud;
         self
     }
 
@@ -127,167 +187,92 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
 
     /// Runs one seed. The same seed is the same run.
     pub fn run(&self, seed: u64) -> Report {
-        let plan = Plan::draw(seed);
-        let mut world = World::new(self, plan);
-        let mut dice = Dice::new(seed, "nemesis");
-        for _ in 0..self.steps {
-            let pause = dice.below(2 * TICK);
-            world.run_for(pause);
-            if world.is_over() || world.operations.len() > OPERATIONS_MAX {
-                break;
+        marks::clear();
+        let mut plan = plan::draw(seed, self.steps);
+        plan.setup.cluster.disk.missing = self.missing;
+        plan.setup.is_blind = self.is_blind;
+        if self.is_loud {
+            println!("{}", plan.setup);
+        }
+        let world = World::new(self, plan.setup.clone(), self.is_loud);
+        let run = Run::through(world, seed, &plan, self.is_loud);
+        let report = self.report(run.rig, run.actions);
+        Report { vacuous: run.vacuous, seen: run.seen, ..report }
+    }
+
+    /// Runs a script again, as [`Report::script`] and [`Trial::shrink`] give it: a line `members ..`, and an
+    /// [action](crate::action::HELP) a line. A `#` begins a comment.
+    ///
+    /// # Errors
+    /// Names the line and the word that is wrong.
+    pub fn replay(&self, script: &str) -> Result<Report, String> {
+        let (setup, actions) = read(script)?;
+        let mut world = self.begin(setup);
+        for (number, action) in &actions {
+            if self.is_loud {
+                println!("> {action}");
             }
-            world.suffer(&mut dice);
+            world.apply(action).map_err(|what| format!("line {number}: `{action}`: {what}"))?;
         }
-        world.recover();
-        let (counts, time, trace) = (world.counts, world.now, world.trace);
-        let violation = world.ghost.violation().cloned();
-        Report { violation, counts, operations: world.operations, time, trace }
-    }
-}
-
-impl<M: StateMachine + Send + 'static> World<'_, M> {
-    /// The nemesis does something, or nothing.
-    fn suffer(&mut self, dice: &mut Dice) {
-        let rates = self.plan.rates;
-        let anybody = |dice: &mut Dice, world: &Self| match world.leader() {
-            Some(leader) if dice.coin() => leader,
-            _ => 1 + dice.below(world.plan.nodes),
-        };
-        let node = anybody(dice, self);
-        if dice.permille(rates.crash) {
-            self.crash_somehow(node, dice);
-        }
-        if dice.permille(rates.kill) && self.servers[&node].process.is_some() {
-            self.kill(node);
-        }
-        if dice.permille(rates.partition) {
-            self.partition(node, dice);
-        }
-        if dice.permille(rates.break_stream)
-            && let Some(stream) = self.wires.any()
-        {
-            self.counts.broken_streams += 1;
-            self.break_stream(stream);
-        }
-        if dice.permille(rates.stall) {
-            self.server(node).disk.borrow_mut().stall(true);
-        }
-        let other = 1 + dice.below(self.plan.nodes);
-        if dice.permille(rates.stall.saturating_mul(3)) {
-            self.server(other).disk.borrow_mut().stall(false);
-            self.input(other, |_| {});
-        }
-        if dice.permille(rates.fail_writes) {
-            self.counts.disk_failures += 1;
-            self.server(node).disk.borrow_mut().fail_writes();
-        }
-        if dice.permille(rates.restart) {
-            self.replace_fenced(other);
-            self.start(other);
-        }
-        if dice.permille(rates.heal) {
-            self.network.heal();
-        }
+        Ok(self.report(world, actions.into_iter().map(|(_, action)| action).collect()))
     }
 
-    fn crash_somehow(&mut self, node: NodeId, dice: &mut Dice) {
-        let server = self.server(node);
-        let Some(process) = &server.process else { return };
-        match dice.below(3) {
-            0 => {
-                let keep = self.draw_keep();
-                self.crash(node, keep);
+    /// Makes the run of a seed small, if it breaks a rule: a few actions, few members, clients and
+    /// operations, and quiet settings, which break the same rule.
+    pub fn shrink(&self, seed: u64) -> Option<Shrunk> {
+        let Report { violation, setup, actions, .. } = self.run(seed);
+        make_small(seed, violation?.rule, (setup, actions), |setup, actions| {
+            let mut world = self.begin(setup.clone());
+            let mut done = 0;
+            while done < actions.len() && !world.is_over() {
+                // What names a member that is not there does nothing.
+                let _ = world.apply(&actions[done]);
+                done += 1;
             }
-            1 => process.fuse.light(dice.below(12) as u32),
-            _ => server.disk.borrow_mut().crash_after(dice.between(1, 12)),
-        }
-    }
-
-    /// Cuts one off, or splits the members, or cuts some ways in one direction.
-    fn partition(&mut self, victim: NodeId, dice: &mut Dice) {
-        self.counts.partitions += 1;
-        let kind = dice.below(4);
-        let side: Vec<bool> = self.nodes().map(|_| dice.coin()).collect();
-        for from in self.nodes() {
-            for to in self.nodes().filter(|to| *to != from) {
-                let is_cut = match kind {
-                    0 => from == victim || to == victim,
-                    1 => side[from as usize - 1] != side[to as usize - 1],
-                    2 => from == victim,
-                    _ => dice.permille(250),
-                };
-                if is_cut {
-                    self.network.cut(from, to);
-                }
-            }
-        }
-    }
-
-    fn replace_fenced(&mut self, node: NodeId) {
-        let server = &self.servers[&node];
-        let is_fenced = server.process.as_ref().is_some_and(|process| process.is_fenced);
-        if is_fenced || server.disk.borrow().is_poisoned() {
-            self.crash(node, Keep::Nothing);
-        }
-    }
-
-    /// Everything is mended; every operation must end, and all members must be the same.
-    fn recover(&mut self) {
-        let delay = self.network.faults.delay;
-        self.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
-        self.network.heal();
-        for node in self.nodes() {
-            let server = self.server(node);
-            server.process.iter().for_each(|process| process.fuse.douse());
-            let mut disk = server.disk.borrow_mut();
-            disk.mend();
-            disk.faults.write_delay.1 = disk.faults.write_delay.1.min(3_000);
-        }
-        self.nodes().for_each(|node| self.input(node, |_| {}));
-        self.run_for(100_000);
-        for node in self.nodes() {
-            self.replace_fenced(node);
-            self.start(node);
-        }
-        let before = self.counts.acknowledged;
-        let timeout = TICK * u64::from(self.plan.settings.config.election_timeout_ticks);
-        if !self.run_until(100 * timeout, |world| world.counts.acknowledged > before + 3) {
-            return self.ghost.broke(Rule::Progress, "clients are not answered".into());
-        }
-        self.is_open = false;
-        let is_idle = |world: &Self| world.clients.iter().all(|client| client.under_way.is_none());
-        if !self.run_until(100 * timeout, is_idle) {
-            return self.ghost.broke(Rule::Progress, "some clients are never answered".into());
-        }
-        if !self.run_until(500 * timeout, Self::is_converged) {
-            return self.ghost.broke(Rule::Progress, "the members don't become equal".into());
-        }
-        if let Err(what) = self.oracle.judge(self.trial.machine()) {
-            return self.ghost.broke(Rule::Linearizable, what);
-        }
-        if let Err(what) = self.compare_states() {
-            self.ghost.broke(Rule::Machine, what);
-        }
-    }
-
-    fn is_converged(&self) -> bool {
-        let last = self.oracle.last();
-        self.nodes().all(|node| {
-            let process = self.servers[&node].process.as_ref();
-            let machine = process.and_then(|process| process.core.machine::<Watched<M>>(GROUP));
-            machine.is_some_and(|machine| machine.last() == last)
+            (self.report(world, Vec::new()).violation, done)
         })
     }
 
-    fn compare_states(&self) -> Result<(), String> {
-        let expected = contents(self.oracle.machine())?;
-        for (node, server) in &self.servers {
-            let process = server.process.as_ref().expect("everybody runs");
-            let machine = process.core.machine::<Watched<M>>(GROUP).expect("it was made so");
-            if contents(machine.inner())? != expected {
-                return Err(format!("node {node} has another state than its log makes"));
-            }
-        }
-        Ok(())
+    fn begin(&self, setup: Setup) -> World<'_, M> {
+        marks::clear();
+        World::new(self, setup, self.is_loud)
     }
+
+    fn report(&self, mut world: World<'_, M>, actions: Vec<Action>) -> Report {
+        world.end_all();
+        if !world.is_over()
+            && let Err(what) = (self.judge)(&world.operations)
+        {
+            world.ghost.broke(Rule::Linearizable, what);
+        }
+        let (counts, time, trace) = (world.counts, world.now, world.trace);
+        Report {
+            violation: world.ghost.violation().cloned(),
+            vacuous: None,
+            counts,
+            operations: world.operations,
+            setup: world.setup,
+            actions,
+            time,
+            trace,
+            seen: PerKind::default(),
+            marks: marks::take(),
+            leaderships: world.ghost.leaderships(),
+        }
+    }
+}
+
+/// Setup and actions of a script, with the number of each line.
+fn read(script: &str) -> Result<(Setup, Vec<(usize, Action)>), String> {
+    let lines = script.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let mut lines = lines.enumerate().filter(|(_, line)| !line.is_empty());
+    let (first, setup) = lines.next().ok_or("there is no line `members ..`")?;
+    let wrong = |at: usize, line: &str, what: String| format!("line {}: `{line}`: {what}", at + 1);
+    let setup = Setup::parse(setup).map_err(|what| wrong(first, setup, what))?;
+    let mut actions = Vec::new();
+    for (at, line) in lines {
+        let action = Action::parse(line).map_err(|what| wrong(at, line, what))?;
+        actions.push((at + 1, action));
+    }
+    Ok((setup, actions))
 }

@@ -12,6 +12,7 @@ use raft_transport::tcp::handshake::Local;
 use raft_transport::tcp::{CloseReason, Limits};
 
 use crate::dice::Dice;
+use crate::network::Link;
 
 /// Names a stream, and never another one.
 pub(super) type StreamId = u64;
@@ -92,13 +93,15 @@ pub(super) struct Wires {
     streams: BTreeMap<StreamId, Stream>,
     opened: u64,
     limits: Arc<Limits>,
-    dice: Dice,
+    seed: u64,
+    /// One stream of chance for each way: what one says shifts nothing for the others.
+    dice: BTreeMap<Link, Dice>,
 }
 
 impl Wires {
     pub(super) fn new(seed: u64, limits: Limits) -> Self {
         let (streams, limits) = (BTreeMap::new(), Arc::new(limits));
-        Wires { streams, opened: 0, limits, dice: Dice::new(seed, "streams") }
+        Wires { streams, opened: 0, limits, seed, dice: BTreeMap::new() }
     }
 
     /// One member has reached another one.
@@ -146,12 +149,12 @@ impl Wires {
         self.streams.iter().filter(|(_, stream)| is_its(stream)).map(|(id, _)| *id).collect()
     }
 
-    /// Any stream, if there is one.
-    pub(super) fn any(&mut self) -> Option<StreamId> {
-        let place = self.dice.below(self.streams.len() as u64) as usize;
-        self.streams.keys().nth(place).copied()
+    /// Who has dialled whom.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.streams.values().map(|stream| (stream.dialler, stream.acceptor)).collect()
     }
 
+    /// The dialler and the acceptor.
     pub(super) fn ends(&self, stream: StreamId) -> Option<(NodeId, NodeId)> {
         self.streams.get(&stream).map(|stream| (stream.dialler, stream.acceptor))
     }
@@ -177,6 +180,9 @@ impl Wires {
         pieces: &mut Vec<Piece>,
     ) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        let (from, to) = (stream.node(end), stream.node(end.other()));
+        let name = || Dice::new(self.seed, &format!("stream {from}->{to}"));
+        let dice = self.dice.entry((from, to)).or_insert_with(name);
         loop {
             let connection = stream.connection(end);
             connection.prepare(now / 1000);
@@ -188,13 +194,13 @@ impl Wires {
             let (queue, last_at) = stream.inbound(end.other());
             while !bytes.is_empty() {
                 // Mostly whole, sometimes cut: at any byte.
-                let length = match self.dice.permille(300) {
-                    true => self.dice.between(1, bytes.len() as u64) as usize,
+                let length = match dice.permille(300) {
+                    true => dice.between(1, bytes.len() as u64) as usize,
                     false => bytes.len(),
                 };
                 let rest = bytes.split_off(length);
                 queue.push_back(std::mem::replace(&mut bytes, rest));
-                *last_at = (*last_at).max(now + self.dice.between(delay.0, delay.1));
+                *last_at = (*last_at).max(now + dice.between(delay.0, delay.1));
                 pieces.push(Piece { at: *last_at, stream: id, end: end.other() });
             }
         }
@@ -217,13 +223,20 @@ impl Wires {
         }
     }
 
-    /// Time passes for all connections; answers which of them must be closed.
-    pub(super) fn tick(&mut self, now: u64) -> Vec<StreamId> {
+    /// Time passes for all connections but those of who stands still; answers which of them must be closed.
+    pub(super) fn tick(
+        &mut self,
+        now: u64,
+        stands_still: impl Fn(NodeId) -> bool,
+    ) -> Vec<StreamId> {
         let mut late = Vec::new();
         for (id, stream) in &mut self.streams {
-            let ends = [stream.dialled.tick(now / 1000), stream.accepted.tick(now / 1000)];
-            if ends.iter().any(Result::is_err) {
-                late.push(*id);
+            for end in [End::Dialled, End::Accepted] {
+                let is_late = !stands_still(stream.node(end))
+                    && stream.connection(end).tick(now / 1000).is_err();
+                if is_late && late.last() != Some(id) {
+                    late.push(*id);
+                }
             }
         }
         late

@@ -1,0 +1,135 @@
+//! What a run drives: replicas alone, or whole members with their clients.
+
+use std::ops::RangeInclusive;
+
+use raft_core::types::NodeId;
+
+use crate::action::Action;
+use crate::cluster::Cluster;
+use crate::invariants::Violation;
+use crate::liveness;
+use crate::network::{Counts, Link};
+
+/// Clients propose no more where so many wait: behind a slow network they would pile up for ever.
+const OPEN_MAX: usize = 40;
+
+/// See the module.
+pub(crate) trait Rig {
+    /// Does one action of the list of a run.
+    ///
+    /// # Errors
+    /// If it can't be done here.
+    fn act(&mut self, action: &Action) -> Result<(), String>;
+
+    /// How many members there are.
+    fn size(&self) -> u64;
+
+    /// The members.
+    fn nodes(&self) -> RangeInclusive<NodeId> {
+        1..=self.size()
+    }
+
+    /// The running leader of the highest term.
+    fn leader(&self) -> Option<NodeId>;
+
+    /// Whether a member's process runs.
+    fn is_running(&self, node: NodeId) -> bool;
+
+    /// Whether it runs, and its log takes writes.
+    fn is_well(&self, node: NodeId) -> bool;
+
+    /// Whether one more member may lose its disk.
+    fn may_wipe(&self) -> bool;
+
+    /// Whether a member has as many requests as it should have.
+    fn is_busy(&self, node: NodeId) -> bool;
+
+    /// Members that can be asked to make progress without the others.
+    fn eligible(&self) -> Vec<NodeId>;
+
+    /// The longest that a message mostly takes, in microseconds.
+    fn slowest(&self) -> u64;
+
+    /// The streams that stand, by who has dialled whom.
+    fn streams(&self) -> Vec<Link>;
+
+    /// Whether clients have done all that they were to do, so that no more steps are needed.
+    fn is_sated(&self) -> bool;
+
+    /// Acknowledged operations.
+    fn acknowledged(&self) -> usize;
+
+    /// What the network has done to messages.
+    fn sent(&self) -> Counts;
+
+    /// The first rule that was broken.
+    fn violation(&self) -> Option<&Violation>;
+
+    /// How it stands, for the curious.
+    fn summary(&self) -> String;
+}
+
+impl Rig for Cluster {
+    fn act(&mut self, action: &Action) -> Result<(), String> {
+        action.apply(self).map(drop)
+    }
+
+    fn size(&self) -> u64 {
+        self.config().nodes
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        Cluster::leader(self)
+    }
+
+    fn is_running(&self, node: NodeId) -> bool {
+        Cluster::is_running(self, node)
+    }
+
+    fn is_well(&self, node: NodeId) -> bool {
+        Cluster::is_well(self, node)
+    }
+
+    /// A wiped member has no vote any more, so the others must be a majority. Where members were told
+    /// who they are, instead of asking, an operator has promised not to wipe any.
+    fn may_wipe(&self) -> bool {
+        let wiped = Rig::nodes(self).filter(|node| self.is_wiped(*node)).count();
+        self.asks() && 2 * (wiped + 1) < Rig::nodes(self).count()
+    }
+
+    fn is_busy(&self, node: NodeId) -> bool {
+        self.open_at(node) > OPEN_MAX
+    }
+
+    fn eligible(&self) -> Vec<NodeId> {
+        liveness::eligible(self)
+    }
+
+    fn slowest(&self) -> u64 {
+        self.network.faults.delay.1
+    }
+
+    fn streams(&self) -> Vec<Link> {
+        Vec::new()
+    }
+
+    fn is_sated(&self) -> bool {
+        false
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.ghost().acknowledged()
+    }
+
+    fn sent(&self) -> Counts {
+        self.network.counts()
+    }
+
+    fn violation(&self) -> Option<&Violation> {
+        Cluster::violation(self)
+    }
+
+    fn summary(&self) -> String {
+        format!("{} µs\n{}", self.now(), Cluster::summary(self))
+    }
+}

@@ -1,0 +1,145 @@
+//! What happens between clients and members.
+
+use std::rc::Rc;
+
+use raft_core::state_machine::StateMachine;
+use raft_host::core::Reply;
+
+use super::client::{Call, Client, Step};
+use super::{Asked, Due, Operation, Outcome, World};
+use crate::invariants::Rule;
+use crate::ledger::hash_of;
+use crate::network::NetworkFaults;
+
+impl<M: StateMachine + Send + 'static> World<'_, M> {
+    /// A client thinks about what to ask next.
+    pub(super) fn rest(&mut self, client: usize) {
+        let (first, last) = self.setup.think;
+        let at = self.now + self.clients[client].dice.between(first, last);
+        let Client { operation, attempt, .. } = self.clients[client];
+        self.clients[client].under_way = None;
+        self.schedule(at, Due::Wake(Call { client, operation, attempt }));
+    }
+
+    pub(super) fn wake(&mut self, call: Call) {
+        let client = &mut self.clients[call.client];
+        if (call.operation, call.attempt) != (client.operation, client.attempt) {
+            return;
+        }
+        let Some(under_way) = &client.under_way else {
+            if self.counts.acknowledged < self.budget {
+                let asked = client.has_session().then(|| self.trial.ask(&mut client.dice));
+                client.begin(asked, self.floor, self.now);
+                self.send(call.client);
+            }
+            return;
+        };
+        // No answer in time: give it up, or ask somebody else.
+        if under_way.asked.is_some() && client.dice.permille(self.setup.abandon_permille) {
+            self.end(call.client, Outcome::Unknown);
+            return;
+        }
+        client.server = 1 + client.dice.below(self.setup.cluster.nodes);
+        self.send(call.client);
+    }
+
+    /// Sends what a client waits for to the member that it thinks of.
+    fn send(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        client.attempt += 1;
+        let call = Call { client: number, operation: client.operation, attempt: client.attempt };
+        let to = client.server;
+        let Some(under_way) = &client.under_way else { return };
+        let is_query = matches!(under_way.asked, Some(Asked::Query(_)));
+        let bytes: Rc<[u8]> = under_way.bytes.as_slice().into();
+        if self.is_loud {
+            let what = under_way.asked.as_ref().map_or("a session".into(), Asked::to_string);
+            println!("{:>9} c{number} asks n{to}: {what}", self.now);
+        }
+        let patience = self.setup.patience + client.dice.below(self.setup.patience);
+        self.schedule(self.now + patience, Due::Wake(call));
+        for delay in self.way(number).into_iter().flatten() {
+            // It arrives even where its operation is over by then.
+            let bytes = bytes.clone();
+            self.schedule(self.now + delay, Due::Request { call, to, bytes, is_query });
+        }
+    }
+
+    /// When what is sent between a client and a member arrives: never, once or twice.
+    pub(super) fn way(&mut self, client: usize) -> [Option<u64>; 2] {
+        let NetworkFaults { loss_permille, duplicate_permille, delay, .. } = self.network.faults;
+        let dice = &mut self.clients[client].way;
+        if dice.permille(loss_permille) {
+            self.sent.lost += 1;
+            return [None, None];
+        }
+        let twice = dice.permille(duplicate_permille);
+        self.sent.repeated += u64::from(twice);
+        let mut draw = || dice.between(delay.0, delay.1);
+        [Some(draw()), twice.then(draw)]
+    }
+
+    pub(super) fn reply(&mut self, call: Call, reply: &Reply) {
+        let step = self.clients[call.client].step(call, reply);
+        let client = &mut self.clients[call.client];
+        let floor = client.under_way.as_ref().map_or(0, |under_way| under_way.floor);
+        match step {
+            Step::Late => {}
+            Step::Next => self.rest(call.client),
+            Step::Again(leader) => {
+                client.server =
+                    leader.unwrap_or_else(|| 1 + client.dice.below(self.setup.cluster.nodes));
+                let pause = client.dice.between(1_000, 20_000);
+                client.attempt += 1;
+                let call = Call { attempt: client.attempt, ..call };
+                self.schedule(self.now + pause, Due::Wake(call));
+            }
+            Step::Applied(name, reply) => match self.oracle.replied(name, &reply, floor) {
+                Ok(index) => {
+                    self.floor = self.floor.max(index);
+                    self.end(call.client, Outcome::Done(reply));
+                }
+                Err(what) => self.ghost.broke(Rule::Linearizable, what),
+            },
+            Step::Answered(answer, index) => {
+                let under_way = client.under_way.as_ref().expect("it was answered");
+                let judged = self.oracle.answered(&under_way.bytes, &answer, index, floor);
+                if let Err(what) = judged {
+                    return self.ghost.broke(Rule::Linearizable, what);
+                }
+                self.floor = self.floor.max(index);
+                self.end(call.client, Outcome::Done(answer));
+            }
+            Step::Unknown => self.end(call.client, Outcome::Unknown),
+            Step::Wrong(what) => self.ghost.broke(Rule::Linearizable, what),
+        }
+    }
+
+    /// An operation is over.
+    fn end(&mut self, number: usize, outcome: Outcome) {
+        let client = &mut self.clients[number];
+        let Some(under_way) = client.under_way.take() else { return };
+        if let Some(asked) = under_way.asked {
+            if self.is_loud {
+                println!("{:>9} c{number} has {asked}: {outcome}", self.now);
+            }
+            if let Outcome::Done(bytes) = &outcome {
+                self.note(&[number as u64, hash_of(bytes)]);
+            }
+            let is_known = outcome != Outcome::Unknown;
+            self.counts.acknowledged += u64::from(is_known);
+            self.counts.unknown += u64::from(!is_known);
+            let returned = is_known.then_some(self.now);
+            let called = under_way.called;
+            self.operations.push(Operation { client: number, asked, called, returned, outcome });
+        }
+        self.rest(number);
+    }
+
+    /// What is still under way when a run ends has an end that nobody knows.
+    pub(super) fn end_all(&mut self) {
+        for client in 0..self.clients.len() {
+            self.end(client, Outcome::Unknown);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Actions, done to whole members.
+
+use raft_core::state_machine::StateMachine;
+use raft_core::types::NodeId;
+
+use super::{GROUP, World};
+use crate::action::{Action, Deed, links_of};
+use crate::disk::Keep;
+
+impl<M: StateMachine + Send + 'static> World<'_, M> {
+    /// Does an action.
+    ///
+    /// # Errors
+    /// If it can't be done to whole members.
+    pub(super) fn apply(&mut self, action: &Action) -> Result<(), String> {
+        let is_member = |node: &NodeId| (1..=self.setup.cluster.nodes).contains(node);
+        if let Some(stranger) = action.nodes().into_iter().find(|node| !is_member(node)) {
+            return Err(format!("there is no node {stranger}"));
+        }
+        match action {
+            Action::Wait(microseconds) => self.run_for(*microseconds),
+            Action::Cut(links) => links.iter().for_each(|link| self.network.cut(link.0, link.1)),
+            Action::Mend(links) => links.iter().for_each(|link| self.network.mend(link.0, link.1)),
+            Action::Heal => self.network.heal(),
+            Action::Break((from, to)) => {
+                if let Some(stream) = self.wires.dialled(*from, *to) {
+                    self.counts.broken_streams += 1;
+                    self.break_stream(stream);
+                }
+            }
+            Action::Recover(core) => self.recover(core),
+            Action::At(node, deed) => return self.do_at(*node, deed),
+            Action::Tick(..)
+            | Action::Stabilize
+            | Action::Hold(_)
+            | Action::Unhold(_)
+            | Action::Release(_) => return Err("this can't be done to whole members".into()),
+        }
+        self.counts.partitions += u64::from(matches!(action, Action::Cut(_)));
+        Ok(())
+    }
+
+    fn do_at(&mut self, node: NodeId, deed: &Deed) -> Result<(), String> {
+        let is_running = self.process(node).is_some();
+        match deed {
+            Deed::Crash(keep) => self.crash(node, Some(*keep)),
+            Deed::Kill => self.kill(node),
+            Deed::Restart => self.start(node),
+            Deed::Pause => self.pause(node),
+            Deed::Resume(ticks) => self.resume(node, u64::from(*ticks)),
+            Deed::Isolate => {
+                for (from, to) in links_of(self.nodes(), node) {
+                    self.network.cut(from, to);
+                }
+            }
+            Deed::CrashAfterEffects(effects) => {
+                self.process(node).iter().for_each(|process| process.fuse.light(*effects));
+            }
+            Deed::CrashAfterOperations(operations) => {
+                self.server(node).disk.borrow_mut().crash_after(*operations);
+            }
+            Deed::Stall | Deed::Unstall => {
+                self.server(node).disk.borrow_mut().stall(*deed == Deed::Stall);
+                self.input(node, |_| {});
+            }
+            Deed::FailWrite => {
+                self.counts.disk_failures += 1;
+                self.server(node).disk.borrow_mut().fail_writes();
+            }
+            // A machine that is down has somebody who looks at it.
+            Deed::Fill(bytes) if is_running => {
+                self.counts.disk_failures += 1;
+                self.server(node).disk.borrow_mut().fill(*bytes);
+            }
+            Deed::Fill(_) => {}
+            Deed::Burst(ticks) => self.input(node, |process| process.core.tick(u64::from(*ticks))),
+            Deed::Campaign => self.input(node, |process| process.core.campaign(GROUP)),
+            Deed::PeerLost(peer) => self.input(node, |process| process.core.peer_lost(*peer)),
+            Deed::Unreachable(peer) => self.input(node, |process| process.core.unreachable(*peer)),
+            Deed::Propose { .. }
+            | Deed::Read
+            | Deed::Elect
+            | Deed::Wipe
+            | Deed::Stop
+            | Deed::Snapshot => return Err("this can't be done to whole members".into()),
+        }
+        Ok(())
+    }
+
+    /// A member loses power; what is on its way to the disk may get there.
+    pub(super) fn crash(&mut self, node: NodeId, keep: Option<Keep>) {
+        let server = self.server(node);
+        let dice = &mut server.dice;
+        let keep = keep.unwrap_or_else(|| match dice.below(4) {
+            0 => Keep::Nothing,
+            1 => Keep::Everything,
+            _ => Keep::Random(dice.number()),
+        });
+        self.counts.crashes += u64::from(self.process(node).is_some());
+        self.end_process(node);
+        self.server(node).disk.borrow_mut().crash(keep);
+    }
+
+    fn kill(&mut self, node: NodeId) {
+        self.counts.kills += u64::from(self.process(node).is_some());
+        self.end_process(node);
+        self.server(node).disk.borrow_mut().kill();
+    }
+
+    /// What waited for it is lost with it.
+    fn end_process(&mut self, node: NodeId) {
+        let server = self.server(node);
+        (server.process, server.paused) = (None, None);
+        self.say(|| format!("n{node} is down"));
+        for stream in self.wires.of(node) {
+            self.break_stream(stream);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The faults stop. Then a core of the members must answer clients alone, and after that all of them;
+//! every operation must end, and all must be the same.
+
+use raft_core::state_machine::StateMachine;
+use raft_core::types::NodeId;
+
+use super::oracle::contents;
+use super::{GROUP, Watched, World};
+use crate::action::links_of;
+use crate::cluster::TICK;
+use crate::disk::Keep;
+use crate::invariants::Rule;
+use crate::network::NetworkFaults;
+use crate::swarm::rig::Rig;
+
+/// So many more operations must be acknowledged.
+const MORE: u64 = 4;
+
+impl<M: StateMachine + Send + 'static> World<'_, M> {
+    /// See the module. The members outside of the core are cut off, and every second of them is dead. An
+    /// empty core, or one that is no majority, is everybody.
+    pub(super) fn recover(&mut self, core: &[NodeId]) {
+        let everybody: Vec<NodeId> = self.nodes().collect();
+        self.stop_faults();
+        if 2 * core.len() > everybody.len() && core.len() < everybody.len() {
+            for node in everybody.iter().filter(|node| !core.contains(node)) {
+                for (from, to) in links_of(self.nodes(), *node) {
+                    self.network.cut(from, to);
+                }
+                if node % 2 == 0 {
+                    self.crash(*node, Some(Keep::Nothing));
+                }
+            }
+            self.progress(core);
+            self.network.heal();
+        }
+        self.progress(&everybody);
+        self.finish();
+        if self.is_over() {
+            return;
+        }
+        if let Err(what) = self.oracle.judge(self.trial.machine()) {
+            return self.ghost.broke(Rule::Linearizable, what);
+        }
+        if let Err(what) = self.compare_states() {
+            self.ghost.broke(Rule::Machine, what);
+        }
+    }
+
+    fn stop_faults(&mut self) {
+        let delay = self.network.faults.delay;
+        self.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
+        self.network.heal();
+        for node in self.nodes() {
+            let server = self.server(node);
+            server.process.iter().for_each(|process| process.fuse.douse());
+            let mut disk = server.disk.borrow_mut();
+            disk.mend();
+            disk.faults.write_delay.1 = disk.faults.write_delay.1.min(3_000);
+            disk.faults.write_delay.0 = disk.faults.write_delay.0.min(3_000);
+        }
+        // What the disks still have to say may be that they failed.
+        for node in self.nodes() {
+            self.resume(node, 0);
+            self.input(node, |_| {});
+        }
+        self.run_for(100_000);
+    }
+
+    /// Starts these members anew, where they don't run well; then clients must be answered.
+    fn progress(&mut self, nodes: &[NodeId]) {
+        for node in nodes {
+            if self.is_running(*node) && !self.is_well(*node) {
+                self.crash(*node, Some(Keep::Nothing));
+            }
+            self.start(*node);
+        }
+        let enough = self.counts.acknowledged + MORE;
+        self.budget = enough;
+        for number in 0..self.clients.len() {
+            if self.clients[number].under_way.is_none() {
+                self.rest(number);
+            }
+        }
+        let limit = 100 * self.timeout();
+        if !self.run_until(limit, |world| world.counts.acknowledged >= enough) {
+            let what = format!("clients are not answered by {nodes:?}\n{}", self.summary());
+            self.ghost.broke(Rule::Progress, what);
+        }
+    }
+
+    /// Nothing more is asked; what was asked ends, and all members become equal.
+    fn finish(&mut self) {
+        self.budget = 0;
+        let timeout = self.timeout();
+        let is_idle = |world: &Self| world.clients.iter().all(|client| client.under_way.is_none());
+        if !self.run_until(100 * timeout, is_idle) {
+            self.ghost.broke(Rule::Progress, "some clients are never answered".into());
+        }
+        if !self.run_until(500 * timeout, Self::is_converged) {
+            let what = format!("the members don't become equal\n{}", self.summary());
+            self.ghost.broke(Rule::Progress, what);
+        }
+    }
+
+    fn timeout(&self) -> u64 {
+        TICK * u64::from(self.setup.cluster.config.election_timeout_ticks)
+    }
+
+    fn machine(&self, node: NodeId) -> Option<&Watched<M>> {
+        self.process(node)?.core.machine::<Watched<M>>(GROUP)
+    }
+
+    fn is_converged(&self) -> bool {
+        let last = self.oracle.last();
+        self.nodes().all(|node| self.machine(node).is_some_and(|machine| machine.last() == last))
+    }
+
+    fn compare_states(&self) -> Result<(), String> {
+        let expected = contents(self.oracle.machine())?;
+        for node in self.nodes() {
+            let machine = self.machine(node).expect("everybody runs");
+            if contents(machine.inner())? != expected {
+                return Err(format!("node {node} has another state than its log makes"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Whole members as the nemesis sees them.
+
+use raft_core::state_machine::StateMachine;
+use raft_core::types::NodeId;
+
+use super::World;
+use crate::action::Action;
+use crate::cluster::role;
+use crate::invariants::Violation;
+use crate::network::{Counts, Link};
+use crate::swarm::rig::Rig;
+
+impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
+    fn act(&mut self, action: &Action) -> Result<(), String> {
+        self.apply(action)
+    }
+
+    fn size(&self) -> u64 {
+        self.setup.cluster.nodes
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |node: &NodeId| self.node(*node).is_some_and(raft_core::Node::is_leader);
+        let term = |node: &NodeId| self.node(*node).map(raft_core::Node::term);
+        self.nodes().filter(leads).max_by_key(term)
+    }
+
+    fn is_running(&self, node: NodeId) -> bool {
+        self.process(node).is_some()
+    }
+
+    fn is_well(&self, node: NodeId) -> bool {
+        let is_well = self.process(node).is_some_and(|process| !process.is_fenced);
+        is_well && !self.servers[&node].disk.borrow().is_poisoned()
+    }
+
+    /// An operator has promised not to.
+    fn may_wipe(&self) -> bool {
+        false
+    }
+
+    fn is_busy(&self, _: NodeId) -> bool {
+        false
+    }
+
+    fn eligible(&self) -> Vec<NodeId> {
+        self.nodes().collect()
+    }
+
+    fn slowest(&self) -> u64 {
+        self.network.faults.delay.1
+    }
+
+    fn streams(&self) -> Vec<Link> {
+        self.wires.links()
+    }
+
+    fn is_sated(&self) -> bool {
+        self.counts.acknowledged >= self.budget
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.counts.acknowledged as usize
+    }
+
+    fn sent(&self) -> Counts {
+        self.sent
+    }
+
+    fn violation(&self) -> Option<&Violation> {
+        self.ghost.violation()
+    }
+
+    fn summary(&self) -> String {
+        let line = |id: NodeId| match self.node(id).map(raft_core::Node::status) {
+            None => format!("n{id} down"),
+            Some(status) => format!(
+                "n{id} {}@{} last={} durable={} commit={} applied={} snapshot={}",
+                role(status.role),
+                status.term,
+                status.last_log,
+                status.durable_index,
+                status.commit_index,
+                status.last_applied,
+                status.snapshot,
+            ),
+        };
+        self.nodes().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
