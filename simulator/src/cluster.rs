@@ -5,7 +5,6 @@
 
 mod life;
 mod look;
-mod mark;
 mod pause;
 mod turn;
 
@@ -26,6 +25,7 @@ use raft_core::{Config, Node, Watermark};
 use crate::dice::Dice;
 use crate::invariants::{Ghost, Open, Rule, Violation};
 use crate::ledger::{Ledger, hash_of, mix};
+use crate::marks::sight::{self, Glance, Sight};
 use crate::network::{Network, Packet};
 use crate::storage::{DiskFaults, Fuse, Handle, MemberDisk};
 
@@ -141,7 +141,7 @@ struct Process {
     committed: LogIndex,
     is_fenced: bool,
     jobs: Vec<SnapshotJob>,
-    glance: mark::Glance,
+    glance: Glance,
 }
 
 #[derive(Debug)]
@@ -303,8 +303,7 @@ impl Cluster {
 
     /// The running leader of the highest term.
     pub fn leader(&self) -> Option<NodeId> {
-        let leads = |node: &NodeId| self.node(*node).is_some_and(Node::is_leader);
-        self.nodes().filter(leads).max_by_key(|node| self.node(*node).map(Node::term))
+        Sight::leader(self)
     }
 
     /// Open proposals and reads of all running members.
@@ -456,7 +455,7 @@ impl Cluster {
             self.ghost.broke(Rule::Ticket, format!("{ticket} was given twice"));
         }
         if let Err(reason) = result {
-            Self::mark_refused(reason);
+            sight::refused(reason);
             self.ghost.surely_not_applied(hash);
         }
         result
@@ -476,7 +475,7 @@ impl Cluster {
             }
             Ok(())
         });
-        result.inspect_err(|reason| Self::mark_read_refused(*reason))
+        result.inspect_err(|reason| sight::read_refused(*reason))
     }
 
     /// A node slept for so many ticks and is told so at once.
@@ -537,7 +536,7 @@ impl Cluster {
         if self.is_loud {
             println!("{} arrives: {:?}", self.now, envelope.message);
         }
-        self.mark_arrival(&envelope.message);
+        sight::arrival(self, &envelope.message);
         let mut refused = None;
         self.input(packet.to, |process| match process.replica.step(envelope.message) {
             Err(Error::Rejected(rejection)) => {
@@ -547,7 +546,7 @@ impl Cluster {
             result => result.map_err(Some),
         });
         let Some(rejection) = refused else { return };
-        Self::mark_refusal(&rejection);
+        sight::refusal(&rejection);
         self.happened(|| Happened::Refused(packet.to, rejection));
         let is_honest = matches!(
             rejection,

@@ -4,6 +4,8 @@
 //!
 //! Hits are counted for each thread, because a run is one thread.
 
+pub(crate) mod sight;
+
 use std::cell::RefCell;
 
 macro_rules! marks {

@@ -10,6 +10,7 @@ mod oracle;
 mod pause;
 mod plan;
 mod recover;
+mod replies;
 mod rig;
 mod setup;
 mod streams;
@@ -22,10 +23,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use raft_core::Watermark;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{Identity, LogIndex, Member, NodeId, Term};
-use raft_core::{Node, Watermark};
 use raft_host::core::{HostCore, Output, Reply};
 use raft_transport::tcp::Limits;
 use raft_transport::tcp::handshake::Local;
@@ -34,6 +35,7 @@ use crate::cluster::TICK;
 use crate::dice::Dice;
 use crate::invariants::Ghost;
 use crate::ledger::mix;
+use crate::marks::sight::{Glance, Sight};
 use crate::network::{self, Network};
 use crate::storage::{Fuse, Handle, MemberDisk};
 pub use client::{Asked, Operation, Outcome};
@@ -76,6 +78,7 @@ struct Process {
     jobs: Vec<SnapshotJob>,
     /// The last term that it led, for the readers of a trace.
     led: Term,
+    glance: Glance,
 }
 
 enum Due {
@@ -231,10 +234,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         }
     }
 
-    fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
-        1..=self.setup.cluster.nodes
-    }
-
     fn is_over(&self) -> bool {
         self.ghost.violation().is_some()
     }
@@ -345,11 +344,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
 
     fn process(&self, node: NodeId) -> Option<&Process> {
         self.servers[&node].process.as_ref()
-    }
-
-    /// A member's node, if it runs.
-    fn node(&self, node: NodeId) -> Option<&Node> {
-        self.process(node)?.core.node(GROUP)
     }
 }
 

@@ -4,13 +4,13 @@ use raft_core::replica::Replica;
 use raft_core::types::NodeId;
 use raft_core::{Bootstrap, Watermark};
 
-use super::mark::Glance;
-use super::{Cluster, Due, Outbox, Process, TICK};
+use super::{Cluster, Due, Outbox, Process, Server, TICK};
 use crate::dice::Dice;
 use crate::disk::Keep;
 use crate::invariants::{Open, Rule};
 use crate::ledger::Ledger;
-use crate::marks;
+use crate::marks::sight::{self, Glance};
+use crate::marks::{Mark, hit};
 use crate::storage::{Fuse, Handle, OpenFailure};
 
 impl Cluster {
@@ -26,14 +26,16 @@ impl Cluster {
         server.life += 1;
         server.wake = None;
         let life = server.life;
-        self.mark_start(node);
-        let server = self.servers.get_mut(&node).expect("a member");
+        sight::start(&server.disk.borrow(), life > 1);
+        if life > 1 {
+            self.network.has_restarted();
+        }
         config.seed = Dice::new(self.config.seed, &format!("node {node} life {life}")).number();
         let opened = server.disk.borrow_mut().open();
         let recovered = match opened {
             Ok(recovered) => recovered,
             Err(OpenFailure::Died) => {
-                marks::hit(marks::Mark::CrashInRecovery);
+                hit(Mark::CrashInRecovery);
                 let keep = self.draw_keep();
                 return self.crash(node, keep);
             }
@@ -81,7 +83,9 @@ impl Cluster {
     /// Loss of power at one member.
     pub fn crash(&mut self, node: NodeId, keep: Keep) {
         self.note(&[3, node]);
-        self.mark_crash(node);
+        if let Server { process: Some(process), disk, .. } = &self.servers[&node] {
+            sight::crash(&disk.borrow(), &process.fuse, !process.jobs.is_empty());
+        }
         let server = self.servers.get_mut(&node).expect("a member");
         server.process = None;
         server.disk.borrow_mut().crash(keep);

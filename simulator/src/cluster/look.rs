@@ -1,10 +1,14 @@
 //! A cluster seen from outside.
 
+use std::cell::RefCell;
+
 use raft_core::Node;
 use raft_core::types::{LogIndex, NodeId, Term};
 use raft_core::why::WhyLagging;
 
 use super::{Cluster, ClusterConfig, role};
+use crate::marks::sight::Sight;
+use crate::storage::MemberDisk;
 
 impl Cluster {
     /// How it was made.
@@ -89,4 +93,18 @@ fn shared_prefix(one: &Node, other: &Node) -> LogIndex {
         }
     }
     first
+}
+
+impl Sight for Cluster {
+    fn size(&self) -> u64 {
+        self.config.nodes
+    }
+
+    fn node(&self, node: NodeId) -> Option<&Node> {
+        Cluster::node(self, node)
+    }
+
+    fn disk(&self, node: NodeId) -> &RefCell<MemberDisk> {
+        Cluster::disk(self, node)
+    }
 }

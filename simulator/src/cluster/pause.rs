@@ -4,6 +4,7 @@
 use raft_core::types::NodeId;
 
 use super::{Cluster, Due};
+use crate::marks::sight;
 
 impl Cluster {
     /// Whether a node stands still.
@@ -22,7 +23,7 @@ impl Cluster {
     /// everything else.
     pub fn resume(&mut self, node: NodeId, ticks: u32) {
         let Some(missed) = self.paused.remove(&node) else { return };
-        self.mark_resume(node);
+        sight::resume(self, node);
         for due in missed {
             self.schedule(self.now, due);
         }

@@ -11,7 +11,7 @@ use raft_core::wire::encode;
 use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, Server, TURNS_MAX};
 use crate::invariants::Rule;
 use crate::ledger::{News, hash_of};
-use crate::marks::{Mark, hit};
+use crate::marks::{Mark, hit, sight};
 use crate::network::{Packet, is_reply};
 
 impl Cluster {
@@ -105,7 +105,12 @@ impl Cluster {
         if let Some(complaint) = self.servers[&node].disk.borrow().durable().complaints().first() {
             self.ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
-        self.mark_turn(node);
+        if let Some(process) = &self.servers[&node].process
+            && let Some(glance) = sight::turn(self, node, &process.glance)
+        {
+            let server = self.servers.get_mut(&node).expect("a member");
+            server.process.as_mut().expect("it runs").glance = glance;
+        }
         self.look_at_log(node);
         self.look_at_machine(node);
         // On a share of the turns the log's own recovery is asked what is durable: it must agree.
@@ -171,7 +176,7 @@ impl Cluster {
         ghost.leaves(&message, disk.durable(), |index| leader.and_then(|l| l.entry_id(index)));
         drop(disk);
 
-        Self::mark_sent(&message);
+        sight::sent(&message);
         let is_reply = is_reply(&message);
         let (from, to) = (message.from.node, message.to);
         let envelope = Envelope { group: GROUP, message };
@@ -189,7 +194,7 @@ impl Cluster {
     /// Tells the clients.
     pub(super) fn tell(&mut self, node: NodeId, events: Vec<Event>) {
         for event in events {
-            self.mark_event(node, &event);
+            sight::event(self, node, &event);
             let Cluster { servers, ghost, .. } = self;
             let server = servers.get_mut(&node).expect("a member");
             let Some(process) = &mut server.process else { return };

@@ -1,39 +1,29 @@
 //! What a run drives: replicas alone, or whole members with their clients.
 
-use std::ops::RangeInclusive;
-
 use raft_core::types::NodeId;
 
 use crate::action::Action;
 use crate::cluster::Cluster;
 use crate::invariants::Violation;
 use crate::liveness;
+use crate::marks::sight::Sight;
 use crate::network::{Counts, Link};
 
 /// Clients propose no more where so many wait: behind a slow network they would pile up for ever.
 const OPEN_MAX: usize = 40;
 
 /// See the module.
-pub(crate) trait Rig {
+pub(crate) trait Rig: Sight {
     /// Does one action of the list of a run.
     ///
     /// # Errors
     /// If it can't be done here.
     fn act(&mut self, action: &Action) -> Result<(), String>;
 
-    /// How many members there are.
-    fn size(&self) -> u64;
-
-    /// The members.
-    fn nodes(&self) -> RangeInclusive<NodeId> {
-        1..=self.size()
-    }
-
-    /// The running leader of the highest term.
-    fn leader(&self) -> Option<NodeId>;
-
     /// Whether a member's process runs.
-    fn is_running(&self, node: NodeId) -> bool;
+    fn is_running(&self, node: NodeId) -> bool {
+        self.node(node).is_some()
+    }
 
     /// Whether it runs, and its log takes writes.
     fn is_well(&self, node: NodeId) -> bool;
@@ -74,18 +64,6 @@ impl Rig for Cluster {
         action.apply(self).map(drop)
     }
 
-    fn size(&self) -> u64 {
-        self.config().nodes
-    }
-
-    fn leader(&self) -> Option<NodeId> {
-        Cluster::leader(self)
-    }
-
-    fn is_running(&self, node: NodeId) -> bool {
-        Cluster::is_running(self, node)
-    }
-
     fn is_well(&self, node: NodeId) -> bool {
         Cluster::is_well(self, node)
     }
@@ -93,8 +71,8 @@ impl Rig for Cluster {
     /// A wiped member has no vote any more, so the others must be a majority. Where members were told
     /// who they are, instead of asking, an operator has promised not to wipe any.
     fn may_wipe(&self) -> bool {
-        let wiped = Rig::nodes(self).filter(|node| self.is_wiped(*node)).count();
-        self.asks() && 2 * (wiped + 1) < Rig::nodes(self).count()
+        let wiped = Sight::nodes(self).filter(|node| self.is_wiped(*node)).count();
+        self.asks() && 2 * (wiped + 1) < Sight::nodes(self).count()
     }
 
     fn is_busy(&self, node: NodeId) -> bool {

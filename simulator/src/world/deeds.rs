@@ -3,9 +3,10 @@
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 
-use super::{GROUP, World};
+use super::{GROUP, Server, World};
 use crate::action::{Action, Deed, links_of};
 use crate::disk::Keep;
+use crate::marks::sight::{self, Sight};
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Does an action.
@@ -96,7 +97,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             1 => Keep::Everything,
             _ => Keep::Random(dice.number()),
         });
-        self.counts.crashes += u64::from(self.process(node).is_some());
+        if let Server { process: Some(process), disk, .. } = &self.servers[&node] {
+            sight::crash(&disk.borrow(), &process.fuse, !process.jobs.is_empty());
+            self.counts.crashes += 1;
+        }
         self.end_process(node);
         self.server(node).disk.borrow_mut().crash(keep);
     }

@@ -6,16 +6,17 @@ use raft_core::message::Envelope;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
-use raft_core::{Bootstrap, Watermark};
+use raft_core::{Bootstrap, Node, Watermark};
 use raft_host::Group;
 use raft_host::core::{HostCore, Output, Reply};
 
-use super::{Call, Due, GROUP, Process, Watched, World};
+use super::{Call, Due, GROUP, Process, Watched, World, replies};
 use crate::cluster::{Happened, TICK};
 use crate::describe::describe;
 use crate::dice::Dice;
 use crate::invariants::Rule;
 use crate::ledger::News;
+use crate::marks::sight::{self, Glance, Sight};
 use crate::marks::{Mark, hit, hit_if};
 use crate::storage::{Fuse, Handle, OpenFailure};
 
@@ -39,6 +40,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         server.wake = None;
         let life = server.life;
         settings.config.seed = Dice::new(seed, &format!("node {node} life {life}")).number();
+        sight::start(&server.disk.borrow(), life > 1);
         let opened = server.disk.borrow_mut().open();
         let recovered = match opened {
             Ok(recovered) => recovered,
@@ -64,10 +66,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         self.ghost.restarts(node, recovered.hard_state.term);
         self.counts.restarts += u64::from(life > 1);
-        hit_if(life > 1, Mark::Restarted);
         self.say(|| format!("n{node} starts at {}", recovered.hard_state.term));
+        let status = core.node(GROUP).expect("there is one group").status();
         self.server(node).process = Some(Process {
             core,
+            glance: Glance::at(&status),
             out: Output::default(),
             fuse,
             watermark: Watermark::default(),
@@ -116,7 +119,6 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let Some(process) = &mut server.process else { return false };
         server.disk.borrow_mut().advance(now);
         if server.disk.borrow().is_dead() {
-            hit(Mark::CrashInDisk);
             self.crash(node, None);
             return false;
         }
@@ -131,7 +133,6 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         if self.servers[&node].process.as_ref().is_some_and(|process| process.fuse.is_blown()) {
             // It died in the middle of its turn: neither peers nor clients hear of it.
-            hit(Mark::CrashInTurn);
             self.crash(node, None);
             return false;
         }
@@ -169,10 +170,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             applied = ghost.applied(node, applied, &seen.news);
             match seen.news {
                 News::Applied(id, ..) => oracle.applied(id, &seen.command),
-                News::Restored(..) => {
-                    counts.installs += 1;
-                    hit(Mark::SnapshotInstalled);
-                }
+                News::Restored(..) => counts.installs += 1,
             }
         }
         if !seen.is_empty()
@@ -196,6 +194,17 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             process.led = term;
             self.say(|| format!("n{node} leads term {term}"));
         }
+        self.mark(node);
+    }
+
+    /// Remembers what it looks like, if rare places were come by.
+    fn mark(&mut self, node: NodeId) {
+        if let Some(process) = self.process(node)
+            && let Some(glance) = sight::turn(self, node, &process.glance)
+            && let Some(process) = &mut self.server(node).process
+        {
+            process.glance = glance;
+        }
     }
 
     /// Messages leave, after what they claim was checked; clients are answered. In between it may die.
@@ -209,9 +218,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             }
         }
         let is_alive = self.send_out(node, out.messages, &fuse, unreachable)
-            && self.reply_out(out.replies, &fuse);
+            && self.reply_out(node, out.replies, &fuse);
         if !is_alive {
-            hit(Mark::CrashInTurn);
             return self.crash(node, None);
         }
         for (_, job) in out.snapshots {
@@ -234,6 +242,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 break;
             }
             self.check_claim(&envelope.message);
+            sight::sent(&envelope.message);
             self.say(|| describe(&Happened::Sent(envelope.message.clone())));
             let to = envelope.message.to;
             let stream = self.wires.dialled(node, to);
@@ -251,11 +260,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     }
 
     /// Answers whether the member still lives when all have left.
-    fn reply_out(&mut self, replies: Vec<(Call, Reply)>, fuse: &Fuse) -> bool {
+    fn reply_out(&mut self, node: NodeId, replies: Vec<(Call, Reply)>, fuse: &Fuse) -> bool {
+        let leads = self.node(node).is_some_and(Node::is_leader);
         for (call, reply) in replies {
             if !fuse.allows() {
                 return false;
             }
+            replies::mark(&reply, leads);
             // A reply can't be copied, so it does not come twice.
             if let [Some(delay), _] = self.way(call.client) {
                 self.schedule(self.now + delay, Due::Reply { call, reply });

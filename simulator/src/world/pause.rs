@@ -4,6 +4,7 @@ use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 
 use super::{Due, World};
+use crate::marks::sight;
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// A member stands still from now on.
@@ -18,6 +19,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// everything else.
     pub(super) fn resume(&mut self, node: NodeId, ticks: u64) {
         let Some(missed) = self.server(node).paused.take() else { return };
+        sight::resume(self, node);
         for due in missed {
             self.schedule(self.now, due);
         }

@@ -10,6 +10,7 @@ use crate::action::links_of;
 use crate::cluster::TICK;
 use crate::disk::Keep;
 use crate::invariants::Rule;
+use crate::marks::sight::Sight;
 use crate::network::NetworkFaults;
 use crate::swarm::rig::Rig;
 

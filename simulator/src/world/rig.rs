@@ -1,32 +1,37 @@
 //! Whole members as the nemesis sees them.
 
+use std::cell::RefCell;
+
+use raft_core::Node;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 
-use super::World;
+use super::{GROUP, World};
 use crate::action::Action;
 use crate::cluster::role;
 use crate::invariants::Violation;
+use crate::marks::sight::Sight;
 use crate::network::{Counts, Link};
+use crate::storage::MemberDisk;
 use crate::swarm::rig::Rig;
 
-impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
-    fn act(&mut self, action: &Action) -> Result<(), String> {
-        self.apply(action)
-    }
-
+impl<M: StateMachine + Send + 'static> Sight for World<'_, M> {
     fn size(&self) -> u64 {
         self.setup.cluster.nodes
     }
 
-    fn leader(&self) -> Option<NodeId> {
-        let leads = |node: &NodeId| self.node(*node).is_some_and(raft_core::Node::is_leader);
-        let term = |node: &NodeId| self.node(*node).map(raft_core::Node::term);
-        self.nodes().filter(leads).max_by_key(term)
+    fn node(&self, node: NodeId) -> Option<&Node> {
+        self.process(node)?.core.node(GROUP)
     }
 
-    fn is_running(&self, node: NodeId) -> bool {
-        self.process(node).is_some()
+    fn disk(&self, node: NodeId) -> &RefCell<MemberDisk> {
+        &self.servers[&node].disk
+    }
+}
+
+impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
+    fn act(&mut self, action: &Action) -> Result<(), String> {
+        self.apply(action)
     }
 
     fn is_well(&self, node: NodeId) -> bool {
@@ -72,7 +77,7 @@ impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
     }
 
     fn summary(&self) -> String {
-        let line = |id: NodeId| match self.node(id).map(raft_core::Node::status) {
+        let line = |id: NodeId| match self.node(id).map(Node::status) {
             None => format!("n{id} down"),
             Some(status) => format!(
                 "n{id} {}@{} last={} durable={} commit={} applied={} snapshot={}",

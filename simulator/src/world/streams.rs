@@ -7,6 +7,7 @@ use raft_core::types::NodeId;
 use super::wire::{End, Piece, Received, StreamId};
 use super::{Due, TICK, World};
 use crate::invariants::Rule;
+use crate::marks::sight;
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     pub(super) fn dial(&mut self, from: NodeId, to: NodeId) {
@@ -69,6 +70,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     }
 
     pub(super) fn deliver(&mut self, node: NodeId, messages: Vec<Envelope>) {
+        for envelope in &messages {
+            sight::arrival(self, &envelope.message);
+        }
         if !messages.is_empty() {
             self.input(node, |process| {
                 messages.into_iter().for_each(|envelope| process.core.deliver(envelope));
