@@ -42,6 +42,7 @@ pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
     restart(cluster, &everybody);
     progress(cluster, &everybody);
     if cluster.violation().is_none() {
+        check_idle(cluster);
         check_end(cluster);
     }
 }
@@ -138,6 +139,32 @@ fn progress(cluster: &mut Cluster, nodes: &[NodeId]) {
     if !cluster.run_until(bound + patience, is_answered) {
         fail(cluster, "not every request is answered");
     }
+}
+
+/// Where nobody asks for anything, a leader sends every follower one message a heartbeat interval, and gets
+/// one back: what was tried again and again in bad times must come to its end, once late messages have
+/// arrived.
+fn check_idle(cluster: &mut Cluster) {
+    const INTERVALS: u64 = 20;
+    let config = &cluster.config().config;
+    let ticks = INTERVALS * u64::from(config.heartbeat_ticks);
+    let patience = 50 * 2 * u64::from(config.election_timeout_ticks);
+    // A member that was wiped asks everybody who it is, until an operator gives it another name.
+    let asking = cluster.nodes().filter(|node| cluster.is_wiped(*node)).count() as u64;
+    let followers = cluster.config().nodes - 1;
+    // Two more, because intervals are cut anywhere and answers may be under way.
+    let most = (INTERVALS + 2) * 2 * followers * (1 + asking);
+    let mut sent = 0;
+    for _ in 0..patience.div_ceil(ticks) {
+        let before = cluster.network.counts().messages();
+        cluster.run_ticks(ticks);
+        sent = cluster.network.counts().messages() - before;
+        if sent <= most {
+            return;
+        }
+    }
+    let what = format!("{sent} messages in {INTERVALS} idle heartbeat intervals, {most} are due");
+    cluster.broke(Rule::Progress, format!("{what}\n{}", cluster.summary()));
 }
 
 /// Looks at everybody's state, and lets everybody end in order.

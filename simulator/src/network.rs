@@ -63,6 +63,13 @@ pub struct Counts {
     pub held: u64,
 }
 
+impl Counts {
+    /// All messages.
+    pub fn messages(&self) -> u64 {
+        self.requests + self.replies
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Network {

@@ -285,7 +285,7 @@ impl Plan {
             *rates.of_mut(Kind::ReadError) = u64::from(setup.cluster.disk.read_error_permille);
         }
         // Where every voter is needed, or every timeout ends a leadership, the network is not the worst one.
-        if rates.of(Kind::Wipe) > 0 || !setup.cluster.config.pre_vote {
+        if nodes == 2 || rates.of(Kind::Wipe) > 0 || !setup.cluster.config.pre_vote {
             setup.network.loss_permille = setup.network.loss_permille.min(50);
             setup.network.slow_permille = setup.network.slow_permille.min(20);
         }
