@@ -1,5 +1,6 @@
 //! Brings known bugs back, one at a time, and sees which test notices.
 //!
+//! `docs/mutants.md` has what came of it; the rows of its table are left in `target/mutants/table.md`.
 //! Each file of `mutants/` is a small patch with one line above it that says what it breaks; those of
 //! `mutants/neutral/` change nothing that matters and must stay unnoticed. Patches are applied to a
 //! clone of the last commit, whose target directory they share.
@@ -64,13 +65,15 @@ fn try_all(chosen: &[&str]) -> Result<bool, String> {
         return Err(format!("without any patch, {test} fails already"));
     }
     let mut all_well = true;
-    let mut seconds_to_notice = Vec::new();
+    let (mut seconds_to_notice, mut table) = (Vec::new(), String::new());
     for (number, patch) in patches.iter().enumerate() {
         let is_neutral = patch.parent().is_some_and(|folder| folder.ends_with("neutral"));
         let (fate, stem) = (scratch.try_patch(patch), stem(patch));
         let (is_well, what) = match fate {
             Fate::Noticed { tier, test, seconds } => {
                 seconds_to_notice.push(seconds);
+                let title = title(patch);
+                table += &format!("| {stem} | {title} | {tier}: `{test}` | {seconds:.1} |\n");
                 (!is_neutral, format!("noticed after {seconds:.1} s by {tier}: {test}"))
             }
             Fate::Unnoticed { seconds } => (is_neutral, format!("UNNOTICED in {seconds:.1} s")),
@@ -85,6 +88,8 @@ fn try_all(chosen: &[&str]) -> Result<bool, String> {
     if let Some(median) = seconds_to_notice.get(seconds_to_notice.len() / 2) {
         println!("{} noticed, median {median:.1} CPU seconds", seconds_to_notice.len());
     }
+    let path = scratch.target.with_file_name("table.md");
+    fs::write(&path, table).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(all_well)
 }
 
