@@ -238,3 +238,46 @@ fn an_append_of_many_small_blocks_is_no_larger_than_its_limit() {
     assert_eq!(views.as_slice().len(), 5000 / (6 + VIEW_BYTES));
     assert_eq!(log.views(1, 1).as_slice().len(), 1, "one in any case");
 }
+
+#[test]
+fn the_check_sees_whatever_is_broken() {
+    /// A way to break a log.
+    type Break = fn(&mut Log);
+    let sound = || {
+        let mut log = fresh_log();
+        log.replace(1, &views(1, &[1, 1, 2, 2, 4, 4, 4]));
+        log.append(4, EntryKind::Command, b"data");
+        log.compact(1);
+        log.append(4, EntryKind::Command, b"data");
+        log
+    };
+    sound().check();
+    let breaks: [(&str, Break); 15] = [
+        ("a view is gone", |log| drop(log.window.remove(1))),
+        ("the last view is gone", |log| drop(log.window.pop_back())),
+        ("a view is there twice", |log| log.window.push_back(log.window[1].clone())),
+        ("views are in another order", |log| log.window.swap(0, 1)),
+        ("a view ends early", |log| log.window[1].keep_through(3)),
+        ("a view is of another term", |log| {
+            log.window[1] = views(3, &[3, 3]).as_slice()[0].clone()
+        }),
+        ("a span is gone", |log| assert!(log.spans.remove(1).is_some())),
+        ("a span is of another term", |log| log.spans[1].term = 3),
+        ("a span begins late", |log| log.spans[2].first += 1),
+        ("a span begins early", |log| log.spans[2].first -= 1),
+        ("a span too many", |log| log.spans.push_back(Span { first: 6, term: 5 })),
+        ("terms fall", |log| log.spans.swap(1, 2)),
+        ("the log ends late", |log| log.last_index += 1),
+        ("a payload that is compacted", |log| {
+            log.compacted = EntryId::new(2, 1);
+            log.spans.pop_front();
+        }),
+        ("bytes are not counted", |log| log.stored_bytes -= 1),
+    ];
+    for (what, break_it) in breaks {
+        let mut log = sound();
+        break_it(&mut log);
+        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| log.check()));
+        assert!(seen.is_err(), "{what}");
+    }
+}
