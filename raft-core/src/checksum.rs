@@ -56,9 +56,10 @@ impl fmt::Debug for Crc {
 
 /// The CRC32C of these bytes.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    crc.finish()
+    #[cfg(feature = "std")]
+    return crc_fast::crc32_iscsi(bytes);
+    #[cfg(not(feature = "std"))]
+    return TABLE.checksum(bytes);
 }
 
 #[cfg(test)]

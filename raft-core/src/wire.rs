@@ -131,9 +131,11 @@ pub fn encode(cluster: ClusterId, envelope: &Envelope, out: &mut Segments) {
 
 /// The cluster is not sent; it is part of the checksum, so that a message can't stray.
 fn checksum(cluster: ClusterId, head_length: u32, head: &[u8]) -> u32 {
+    let mut first = [0; 12];
+    first[..8].copy_from_slice(&cluster.to_le_bytes());
+    first[8..].copy_from_slice(&head_length.to_le_bytes());
     let mut crc = Crc::new();
-    crc.update(&cluster.to_le_bytes());
-    crc.update(&head_length.to_le_bytes());
+    crc.update(&first);
     crc.update(head);
     crc.finish()
 }
