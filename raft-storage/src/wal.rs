@@ -524,13 +524,14 @@ impl<D: Disk> Wal<D> {
 /// Reads a view's block back, and verifies it.
 fn read_view<D: Disk>(segments: &Segments<D>, extent: &Extent) -> Result<View, WalError> {
     let Extent { view, segment, offset } = *extent;
-    let file = segment_name(segment);
     let mut bytes = vec![0; view.length as usize];
-    segments.read(segment, &mut bytes, offset).map_err(WalError::io("read", &file))?;
+    let failed = |error| WalError::io("read", segment_name(segment))(error);
+    segments.read(segment, &mut bytes, offset).map_err(failed)?;
     let length = bytes.len();
     let block = Block::verify(view.block, bytes.into(), view.crc, length).map_err(|error| {
         let expected = format!("the block {:?}", view.block);
-        WalError::Damaged { file, offset, expected, found: error.to_string() }
+        let (file, found) = (segment_name(segment), error.to_string());
+        WalError::Damaged { file, offset, expected, found }
     })?;
     Ok(View::part(block, view.first, view.last))
 }
