@@ -22,6 +22,7 @@ use raft_core::types::{Identity, LogIndex, Member, NodeId};
 use raft_core::wire::{Segments, decode};
 use raft_core::{Config, Node, Watermark};
 
+use crate::agenda::Agenda;
 use crate::dice::Dice;
 use crate::invariants::{Ghost, Open, Rule, Violation};
 use crate::ledger::{Ledger, hash_of, mix};
@@ -156,8 +157,7 @@ enum Due {
 pub struct Cluster {
     config: ClusterConfig,
     now: u64,
-    due: BTreeMap<(u64, u64), Due>,
-    scheduled: u64,
+    agenda: Agenda<Due>,
     servers: BTreeMap<NodeId, Server>,
     /// The network, whose faults may be changed at any time.
     pub network: Network,
@@ -180,8 +180,7 @@ impl Cluster {
     pub fn new(config: ClusterConfig) -> Self {
         let mut cluster = Cluster {
             now: 0,
-            due: BTreeMap::new(),
-            scheduled: 0,
+            agenda: Agenda::new(),
             servers: BTreeMap::new(),
             network: Network::new(config.seed),
             ghost: Ghost::default(),
@@ -331,19 +330,17 @@ impl Cluster {
     // Time.
 
     fn schedule(&mut self, at: u64, due: Due) {
-        self.scheduled += 1;
-        self.due.insert((at, self.scheduled), due);
+        self.agenda.schedule(at, due);
     }
 
     /// Lets time pass, in microseconds.
     pub fn run_for(&mut self, microseconds: u64) {
         let end = self.now + microseconds;
-        while let Some(entry) = self.due.first_entry()
-            && entry.key().0 <= end
+        while self.agenda.next_at().is_some_and(|at| at <= end)
             && self.ghost.violation().is_none()
+            && let Some((at, due)) = self.agenda.pop()
         {
-            let ((at, _), due) = entry.remove_entry();
-            if self.due.len() > UNDER_WAY_MAX {
+            if self.agenda.len() > UNDER_WAY_MAX {
                 self.broke(Rule::NoBug, "a storm of messages");
             }
             self.now = at;
@@ -372,10 +369,9 @@ impl Cluster {
     /// themselves.
     pub fn stabilize(&mut self) {
         let mut handled = 0;
-        while let Some(entry) = self.due.first_entry()
-            && self.ghost.violation().is_none()
+        while self.ghost.violation().is_none()
+            && let Some((at, due)) = self.agenda.pop()
         {
-            let ((at, _), due) = entry.remove_entry();
             self.now = self.now.max(at);
             self.handle(due);
             handled += 1;
@@ -532,7 +528,7 @@ impl Cluster {
             Ok((envelope, length)) if length == packet.bytes.len() => envelope,
             other => return self.ghost.broke(Rule::NoBug, format!("decoded as {other:?}")),
         };
-        self.note(&[1, self.now, packet.to, hash_of(&packet.bytes)]);
+        self.note(&[1, self.now, packet.to, packet.hash]);
         if self.is_loud {
             println!("{} arrives: {:?}", self.now, envelope.message);
         }

@@ -329,14 +329,17 @@ impl Ghost {
                 self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
                     format!("node {node} applies {id}, where {committed:?} is committed")
                 });
-                let known = *self.applied.entry(id.index).or_insert((id.term, hash, state));
+                let Ghost { applied, applied_hashes, .. } = self;
+                let known = *applied.entry(id.index).or_insert_with(|| {
+                    applied_hashes.insert(hash);
+                    (id.term, hash, state)
+                });
                 self.check(known == (id.term, hash, state), Rule::StateMachineSafety, || {
                     format!("node {node} applies another {id}, or in another state")
                 });
                 self.check(!self.dead.contains(&hash), Rule::Ticket, || {
                     format!("node {node} applies {id}, which was surely not to be applied")
                 });
-                self.applied_hashes.insert(hash);
                 id.index
             }
             News::Restored(index, state) => {

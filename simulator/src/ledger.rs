@@ -50,9 +50,12 @@ impl Ledger {
         &self.news[from..]
     }
 
-    fn push(&mut self, index: LogIndex, data: &[u8]) {
-        self.hash = mix(mix(self.hash, index), hash_of(data));
+    /// Answers the command's hash.
+    fn push(&mut self, index: LogIndex, data: &[u8]) -> u64 {
+        let hash = hash_of(data);
+        self.hash = mix(mix(self.hash, index), hash);
         self.commands.push((index, data.to_vec()));
+        hash
     }
 }
 
@@ -71,8 +74,8 @@ pub fn mix(hash: u64, number: u64) -> u64 {
 impl StateMachine for Ledger {
     fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
         for entry in batch {
-            self.push(entry.id.index, entry.data);
-            self.news.push(News::Applied(entry.id, hash_of(entry.data), self.hash));
+            let hash = self.push(entry.id.index, entry.data);
+            self.news.push(News::Applied(entry.id, hash, self.hash));
             replies.push(entry.id.index, entry.id.index.to_le_bytes().to_vec());
         }
     }
@@ -83,7 +86,8 @@ impl StateMachine for Ledger {
     }
 
     fn capture(&self) -> Box<dyn Capture> {
-        let mut bytes = Vec::new();
+        let size = self.commands.iter().map(|(_, data)| 12 + data.len()).sum();
+        let mut bytes = Vec::with_capacity(size);
         for (index, data) in &self.commands {
             bytes.extend(index.to_le_bytes());
             bytes.extend((data.len() as u32).to_le_bytes());

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod action;
+mod agenda;
 pub mod cluster;
 pub mod describe;
 pub mod dice;

@@ -4,8 +4,6 @@
 
 pub mod graphs;
 
-use std::collections::BTreeSet;
-
 use raft_core::types::NodeId;
 
 use crate::action::links_of;
@@ -172,8 +170,8 @@ fn check_end(cluster: &mut Cluster) {
     let acknowledged: Vec<_> = cluster.ghost().acknowledgements().collect();
     for node in cluster.nodes().filter(|node| !cluster.is_wiped(*node)) {
         let ledger = cluster.ledger(node).expect("everybody runs");
-        let held: BTreeSet<_> = ledger.commands().map(|(at, data)| (at, hash_of(data))).collect();
-        if let Some(lost) = acknowledged.iter().find(|command| !held.contains(command)) {
+        let held = |at| ledger.at(at).map(hash_of);
+        if let Some(lost) = acknowledged.iter().find(|(at, hash)| held(*at) != Some(*hash)) {
             let what = format!("node {node} lacks the acknowledged {}", lost.0);
             return cluster.broke(Rule::StateMachineSafety, what);
         }

@@ -42,6 +42,8 @@ pub struct Packet {
     pub to: NodeId,
     /// The message as a transport carries it.
     pub bytes: Bytes,
+    /// Their hash.
+    pub hash: u64,
 }
 
 /// What was sent, whether or not it arrived.

@@ -31,6 +31,7 @@ use raft_host::core::{HostCore, Output, Reply};
 use raft_transport::tcp::Limits;
 use raft_transport::tcp::handshake::Local;
 
+use crate::agenda::Agenda;
 use crate::cluster::TICK;
 use crate::dice::Dice;
 use crate::invariants::Ghost;
@@ -126,8 +127,7 @@ pub(crate) struct World<'a, M> {
     trial: &'a Trial<M>,
     setup: Setup,
     now: u64,
-    due: BTreeMap<(u64, u64), Due>,
-    scheduled: u64,
+    agenda: Agenda<Due>,
     servers: BTreeMap<NodeId, Server>,
     /// Which directions are cut, and how slow and lossy the way of clients is.
     network: Network,
@@ -182,8 +182,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         let mut world = World {
             trial,
             now: 0,
-            due: BTreeMap::new(),
-            scheduled: 0,
+            agenda: Agenda::new(),
             servers: BTreeMap::new(),
             network: Network::new(seed),
             wires: Wires::new(seed, Limits::default()),
@@ -241,19 +240,17 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
     // Time.
 
     fn schedule(&mut self, at: u64, due: Due) {
-        self.scheduled += 1;
-        self.due.insert((at, self.scheduled), due);
+        self.agenda.schedule(at, due);
     }
 
     fn run_for(&mut self, microseconds: u64) {
         let end = self.now + microseconds;
-        while let Some(entry) = self.due.first_entry()
-            && entry.key().0 <= end
+        while self.agenda.next_at().is_some_and(|at| at <= end)
             && self.ghost.violation().is_none()
+            && let Some((at, due)) = self.agenda.pop()
         {
-            let ((at, _), due) = entry.remove_entry();
             self.now = at;
-            self.note(&[at, self.scheduled, self.floor]);
+            self.note(&[at, self.agenda.scheduled(), self.floor]);
             if let Some(due) = self.unless_paused(due) {
                 self.handle(due);
             }

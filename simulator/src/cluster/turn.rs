@@ -182,8 +182,9 @@ impl Cluster {
         let envelope = Envelope { group: GROUP, message };
         self.segments.clear();
         encode(CLUSTER, &envelope, &mut self.segments);
-        let packet = Packet { from, to, bytes: self.segments.to_bytes() };
-        self.note(&[4, from, hash_of(&packet.bytes)]);
+        let bytes = self.segments.to_bytes();
+        let packet = Packet { from, to, hash: hash_of(&bytes), bytes };
+        self.note(&[4, from, packet.hash]);
         self.happened(|| Happened::Sent(envelope.message));
         let arrivals = self.network.send(self.now, &packet, is_reply);
         for arrival in arrivals.into_iter().flatten() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use raft_storage::disk::SECTOR_BYTES;
 
@@ -59,7 +60,8 @@ struct Image {
 /// A file. Behind its length may lie sectors that were written, but whose length is not there yet.
 #[derive(Clone, Debug, Default)]
 struct Contents {
-    bytes: Vec<u8>,
+    /// Images and copies of the disk share them until one of them writes.
+    bytes: Arc<Vec<u8>>,
     length: usize,
 }
 
@@ -70,17 +72,26 @@ impl Contents {
 
     /// No byte behind the new length is ever seen again.
     fn set_length(&mut self, length: usize) {
-        self.bytes.truncate(length);
-        self.bytes.resize(length, 0);
+        let bytes = Arc::make_mut(&mut self.bytes);
+        bytes.truncate(length);
+        bytes.resize(length, 0);
         self.length = length;
+    }
+
+    /// Forgets what lies behind the length.
+    fn drop_unseen(&mut self) {
+        if self.bytes.len() > self.length {
+            Arc::make_mut(&mut self.bytes).truncate(self.length);
+        }
     }
 
     fn put_sector(&mut self, number: usize, sector: &[u8]) {
         let start = number * SECTOR_BYTES;
-        if self.bytes.len() < start + SECTOR_BYTES {
-            self.bytes.resize(start + SECTOR_BYTES, 0);
+        let bytes = Arc::make_mut(&mut self.bytes);
+        if bytes.len() < start + SECTOR_BYTES {
+            bytes.resize(start + SECTOR_BYTES, 0);
         }
-        self.bytes[start..start + SECTOR_BYTES].copy_from_slice(sector);
+        bytes[start..start + SECTOR_BYTES].copy_from_slice(sector);
     }
 
     fn sector(&self, number: usize) -> Box<[u8]> {
@@ -120,7 +131,7 @@ impl Image {
         let named: BTreeSet<FileId> = self.names.values().copied().collect();
         self.files.retain(|file, _| named.contains(file));
         for contents in self.files.values_mut() {
-            contents.bytes.truncate(contents.length);
+            contents.drop_unseen();
         }
     }
 }
@@ -216,7 +227,7 @@ impl State {
             self.change(Change::Length { file, bytes: end });
         }
         let contents = self.cache.files.get_mut(&file).expect("an open file is there");
-        contents.bytes[offset..end].copy_from_slice(bytes);
+        Arc::make_mut(&mut contents.bytes)[offset..end].copy_from_slice(bytes);
         let numbers = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
         let sectors = numbers.map(|number| {
             let bytes = contents.sector(number);
@@ -241,7 +252,7 @@ impl State {
             self.cache.apply(change);
         }
         for contents in self.cache.files.values_mut() {
-            contents.bytes.truncate(contents.length);
+            contents.drop_unseen();
         }
     }
 
@@ -293,13 +304,13 @@ impl State {
     }
 
     fn flush(&mut self, covers: impl Fn(&Change) -> bool) {
-        for change in std::mem::take(&mut self.pending) {
-            if covers(&change) {
-                self.durable.apply(&change);
-            } else {
-                self.pending.push(change);
+        self.pending.retain(|change| {
+            let is_covered = covers(change);
+            if is_covered {
+                self.durable.apply(change);
             }
-        }
+            !is_covered
+        });
     }
 
     /// Some sectors get there, the others are lost for good although the cache still shows them:
@@ -354,7 +365,8 @@ impl State {
             let contents = image.files.get_mut(file).expect("a name has a file");
             let end = contents.length.min(offset + bytes.len());
             if offset < end {
-                contents.bytes[offset..end].copy_from_slice(&bytes[..end - offset]);
+                let new = &bytes[..end - offset];
+                Arc::make_mut(&mut contents.bytes)[offset..end].copy_from_slice(new);
             }
         }
     }
