@@ -243,6 +243,7 @@ impl Image {
             self.dropped.push(EntryId::new(view.first(), term));
         }
         self.entries.truncate((view.first() - compacted - 1) as usize);
+        self.written.reserve(view.len());
         for entry in view.entries() {
             let (prev_term, hash) = (self.last().term, hash_of(entry.data));
             self.written.push(Written { id: entry.id, prev_term, hash });

@@ -1,5 +1,7 @@
 //! The state machine of simulated clusters: a list of commands, and a hash over it.
 
+use std::ops::Range;
+
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
@@ -7,7 +9,10 @@ use raft_core::types::{EntryId, LogIndex};
 /// Remembers every command, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    commands: Vec<(LogIndex, Vec<u8>)>,
+    /// All commands as a snapshot has them: each with its index and length before it.
+    bytes: Vec<u8>,
+    /// Index of each command, and where in `bytes` it is.
+    places: Vec<(LogIndex, Range<usize>)>,
     hash: u64,
     /// What happened since the simulator last looked.
     news: Vec<News>,
@@ -25,18 +30,18 @@ pub enum News {
 impl Ledger {
     /// The commands, in order.
     pub fn commands(&self) -> impl Iterator<Item = (LogIndex, &[u8])> {
-        self.commands.iter().map(|(index, data)| (*index, data.as_slice()))
+        self.places.iter().map(|(index, place)| (*index, &self.bytes[place.clone()]))
     }
 
     /// The command at this index, if there is one.
     pub fn at(&self, index: LogIndex) -> Option<&[u8]> {
-        let place = self.commands.binary_search_by_key(&index, |(at, _)| *at).ok()?;
-        Some(&self.commands[place].1)
+        let number = self.places.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        Some(&self.bytes[self.places[number].1.clone()])
     }
 
     /// Index of the last command; 0 if there is none.
     pub fn last(&self) -> LogIndex {
-        self.commands.last().map_or(0, |(index, _)| *index)
+        self.places.last().map_or(0, |(index, _)| *index)
     }
 
     /// Hash over all commands and their indexes.
@@ -54,7 +59,11 @@ impl Ledger {
     fn push(&mut self, index: LogIndex, data: &[u8]) -> u64 {
         let hash = hash_of(data);
         self.hash = mix(mix(self.hash, index), hash);
-        self.commands.push((index, data.to_vec()));
+        self.bytes.extend(index.to_le_bytes());
+        self.bytes.extend((data.len() as u32).to_le_bytes());
+        let start = self.bytes.len();
+        self.bytes.extend(data);
+        self.places.push((index, start..self.bytes.len()));
         hash
     }
 }
@@ -86,14 +95,7 @@ impl StateMachine for Ledger {
     }
 
     fn capture(&self) -> Box<dyn Capture> {
-        let size = self.commands.iter().map(|(_, data)| 12 + data.len()).sum();
-        let mut bytes = Vec::with_capacity(size);
-        for (index, data) in &self.commands {
-            bytes.extend(index.to_le_bytes());
-            bytes.extend((data.len() as u32).to_le_bytes());
-            bytes.extend(data);
-        }
-        Box::new(bytes)
+        Box::new(self.bytes.clone())
     }
 
     fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
@@ -108,7 +110,8 @@ impl StateMachine for Ledger {
             restored.push(u64::from_le_bytes(*index), data);
             rest = &after[length..];
         }
-        self.commands = restored.commands;
+        self.bytes = restored.bytes;
+        self.places = restored.places;
         self.hash = restored.hash;
         self.news.push(News::Restored(self.last(), self.hash));
         Ok(())

@@ -95,10 +95,9 @@ impl Contents {
     }
 
     fn sector(&self, number: usize) -> Box<[u8]> {
-        let mut sector = vec![0; SECTOR_BYTES];
         let bytes = self.visible().get(number * SECTOR_BYTES..).unwrap_or_default();
-        let bytes = &bytes[..bytes.len().min(SECTOR_BYTES)];
-        sector[..bytes.len()].copy_from_slice(bytes);
+        let mut sector = bytes[..bytes.len().min(SECTOR_BYTES)].to_vec();
+        sector.resize(SECTOR_BYTES, 0);
         sector.into()
     }
 }
