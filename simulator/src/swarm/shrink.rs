@@ -80,8 +80,8 @@ pub(crate) fn make_small<S: Settings>(
         shrinker.drop_kinds();
         shrinker.drop_pieces();
         shrinker.calm_settings();
+        shrinker.shorten_waits();
         shrinker.lower_numbers();
-        shrinker.join_waits();
         if shrinker.text() == before || shrinker.is_tired() {
             break;
         }
@@ -112,7 +112,8 @@ where
     }
 
     /// Whether a candidate breaks the same rule. If so, it is the best so far, cut off where it did.
-    fn fails(&mut self, candidate: Candidate<S>) -> bool {
+    fn fails(&mut self, (setup, actions): Candidate<S>) -> bool {
+        let candidate = (setup, with_joined_waits(actions));
         if self.is_tired() || !is_legal(&candidate) {
             return false;
         }
@@ -210,6 +211,22 @@ where
         self.fails((setup, actions))
     }
 
+    /// All waits at once.
+    fn shorten_waits(&mut self) {
+        for divisor in [10, 2] {
+            let shorter = |action: &Action| match action {
+                Action::Wait(time) => Action::Wait(time / divisor),
+                other => other.clone(),
+            };
+            loop {
+                let shortened: Vec<Action> = self.best.1.iter().map(shorter).collect();
+                if shortened == self.best.1 || !self.try_actions(shortened) {
+                    break;
+                }
+            }
+        }
+    }
+
     fn lower_numbers(&mut self) {
         let mut place = 0;
         while place < self.best.1.len() && !self.is_tired() {
@@ -223,25 +240,19 @@ where
             place += 1;
         }
     }
+}
 
-    /// One wait instead of several.
-    fn join_waits(&mut self) {
-        let mut place = 0;
-        while place + 1 < self.best.1.len() {
-            let (Action::Wait(first), Action::Wait(second)) =
-                (&self.best.1[place], &self.best.1[place + 1])
-            else {
-                place += 1;
-                continue;
-            };
-            let mut actions = self.best.1.clone();
-            actions[place] = Action::Wait(first + second);
-            actions.remove(place + 1);
-            if !self.try_actions(actions) {
-                place += 1;
-            }
+/// The same actions, with one wait instead of several in a row: nothing happens otherwise.
+fn with_joined_waits(actions: Vec<Action>) -> Vec<Action> {
+    let mut joined: Vec<Action> = Vec::new();
+    for action in actions {
+        match (joined.last_mut(), action) {
+            (_, Action::Wait(0)) => {}
+            (Some(Action::Wait(sum)), Action::Wait(more)) => *sum += more,
+            (_, action) => joined.push(action),
         }
     }
+    joined
 }
 
 /// No more members may be wiped than a cluster can bear.
