@@ -11,15 +11,17 @@ use crate::cluster::{Cluster, TICK};
 use crate::disk::Keep;
 use crate::invariants::Rule;
 use crate::ledger::hash_of;
+use crate::marks::sight::Sight;
 use crate::network::NetworkFaults;
+use crate::swarm::rig::Rig;
 
 /// The faults stop, and then first a core, later everybody must make progress. The members outside of
 /// the core are cut off, and every second of them is dead. An empty core is everybody, and so is one that
-/// can't be asked to make progress: see [`eligible`].
+/// can't be asked to make progress.
 pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
     let everybody: Vec<NodeId> = cluster.nodes().collect();
     stop_faults(cluster);
-    let eligible = eligible(cluster);
+    let eligible = cluster.eligible();
     let is_majority = 2 * core.len() > everybody.len();
     if is_majority
         && core.len() < everybody.len()
@@ -43,15 +45,6 @@ pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
         check_idle(cluster);
         check_end(cluster);
     }
-}
-
-/// Members that can be asked to make progress without the others: their disks were never wiped, and
-/// where members ask each other who they are, they know.
-pub fn eligible(cluster: &Cluster) -> Vec<NodeId> {
-    let knows = |node: &NodeId| {
-        !cluster.asks() || cluster.disk(*node).borrow().durable().snapshot().is_some()
-    };
-    cluster.nodes().filter(|node| !cluster.is_wiped(*node)).filter(knows).collect()
 }
 
 /// Everything is mended; now there is no excuse.

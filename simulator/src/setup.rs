@@ -190,6 +190,7 @@ pub(crate) fn values_of<'a>(
     let both: Vec<Named<'_>> = vec![
         ("nodes", nodes),
         ("seed", seed),
+        ("asks", asks),
         ("election_timeout", &mut config.election_timeout_ticks),
         ("heartbeat", &mut config.heartbeat_ticks),
         ("noop", &mut config.noop),
@@ -223,7 +224,6 @@ pub(crate) fn values_of<'a>(
     ];
     let replicas: Vec<Named<'_>> = vec![
         ("ticks", ticks),
-        ("asks", asks),
         ("in_order", &mut network.in_order),
         ("slow", &mut network.slow_permille),
         ("slow_delay", &mut network.slow_delay),

@@ -57,6 +57,7 @@ const SWEEP: u64 = 250_000;
 struct Server {
     disk: Rc<RefCell<MemberDisk>>,
     local: Arc<Local>,
+    is_wiped: bool,
     life: u64,
     process: Option<Process>,
     /// When its disk has something to do, if that is on the list of events.
@@ -146,6 +147,8 @@ pub(crate) struct World<'a, M> {
     counts: Counts,
     /// What was lost and repeated between clients and members.
     sent: network::Counts,
+    /// Disks that there were.
+    disks: u64,
     /// Whether to print what happens.
     is_loud: bool,
     /// A hash over everything that happened.
@@ -196,6 +199,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             dice: Dice::new(seed, "loss of power"),
             counts: Counts::default(),
             sent: network::Counts::default(),
+            disks: setup.cluster.nodes,
             is_loud,
             trace: 0,
             setup,
@@ -203,7 +207,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         world.network.faults = world.setup.network;
         world.ghost.is_blind_to_disks = world.setup.is_blind;
         for node in world.nodes() {
-            let server = world.fresh_server(node);
+            let server = world.fresh_server(node, node);
             world.servers.insert(node, server);
         }
         world.nodes().for_each(|node| world.start(node));
@@ -215,16 +219,19 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         world
     }
 
-    /// A member with an empty disk, which does not run.
-    fn fresh_server(&self, node: NodeId) -> Server {
+    /// A member that does not run, on an empty disk: `disks` is how many there were, with this one.
+    fn fresh_server(&self, node: NodeId, disks: u64) -> Server {
         let seed = self.setup.cluster.seed;
-        let member = Member { node, incarnation: 0 };
-        let mut disk = MemberDisk::new(Identity { cluster: CLUSTER, group: GROUP, member }, seed);
+        let incarnation = if self.setup.cluster.asks { disks } else { 0 };
+        let member = Member { node, incarnation };
+        let identity = Identity { cluster: CLUSTER, group: GROUP, member };
+        let mut disk = MemberDisk::new(identity, seed ^ incarnation);
         disk.faults = self.setup.cluster.disk;
         let local = Local { cluster: CLUSTER, member, peers: self.nodes().collect() };
         Server {
             disk: Rc::new(RefCell::new(disk)),
             local: Arc::new(local),
+            is_wiped: false,
             life: 0,
             process: None,
             wake: None,
@@ -267,15 +274,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
 
     fn note(&mut self, numbers: &[u64]) {
         self.trace = numbers.iter().fold(self.trace, |trace, number| mix(trace, *number));
-    }
-
-    /// Lets time pass until something holds, for at most so long. Answers whether it came to hold.
-    fn run_until(&mut self, microseconds: u64, mut holds: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.now + microseconds;
-        while self.now < end && !self.is_over() && !holds(self) {
-            self.run_for(TICK);
-        }
-        holds(self)
     }
 
     fn handle(&mut self, due: Due) {

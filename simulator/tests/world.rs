@@ -97,7 +97,7 @@ fn mistakes_in_a_script_are_named() {
         ("members clients=0", "line 1: `members clients=0`: there are 1 to 100 clients"),
         ("members\n\ncrsh 1", "line 3: `crsh 1`: word 1, `crsh`: no such command"),
         ("members\nkill 4", "line 2: `kill 4`: there is no node 4"),
-        ("members\nwipe 1", "line 2: `wipe 1`: this can't be done to whole members"),
+        ("members\nelect 1", "line 2: `elect 1`: this can't be done to whole members"),
     ] {
         let error = trial().replay(script).unwrap_err();
         assert!(error.starts_with(what), "{error}");

@@ -5,7 +5,6 @@ use raft_core::types::NodeId;
 use crate::action::Action;
 use crate::cluster::Cluster;
 use crate::invariants::Violation;
-use crate::liveness;
 use crate::marks::sight::Sight;
 use crate::network::{Counts, Link};
 
@@ -28,14 +27,30 @@ pub(crate) trait Rig: Sight {
     /// Whether it runs, and its log takes writes.
     fn is_well(&self, node: NodeId) -> bool;
 
-    /// Whether one more member may lose its disk.
-    fn may_wipe(&self) -> bool;
+    /// Whether members ask each other who they are, instead of being told.
+    fn asks(&self) -> bool;
+
+    /// Whether a member has lost its disk for ever.
+    fn is_wiped(&self, node: NodeId) -> bool;
+
+    /// Whether one more member may lose its disk. A wiped member has no vote any more, so the others must
+    /// be a majority. Where members were told who they are, an operator has promised not to wipe any.
+    fn may_wipe(&self) -> bool {
+        let wiped = self.nodes().filter(|node| self.is_wiped(*node)).count() as u64;
+        self.asks() && 2 * (wiped + 1) < self.size()
+    }
 
     /// Whether a member has as many requests as it should have.
     fn is_busy(&self, node: NodeId) -> bool;
 
-    /// Members that can be asked to make progress without the others.
-    fn eligible(&self) -> Vec<NodeId>;
+    /// Members that can be asked to make progress without the others: their disks were never wiped, and
+    /// where members ask each other who they are, they know.
+    fn eligible(&self) -> Vec<NodeId> {
+        let knows = |node: &NodeId| {
+            !self.asks() || self.disk(*node).borrow().durable().snapshot().is_some()
+        };
+        self.nodes().filter(|node| !self.is_wiped(*node)).filter(knows).collect()
+    }
 
     /// The longest that a message mostly takes, in microseconds.
     fn slowest(&self) -> u64;
@@ -68,19 +83,16 @@ impl Rig for Cluster {
         Cluster::is_well(self, node)
     }
 
-    /// A wiped member has no vote any more, so the others must be a majority. Where members were told
-    /// who they are, instead of asking, an operator has promised not to wipe any.
-    fn may_wipe(&self) -> bool {
-        let wiped = Sight::nodes(self).filter(|node| self.is_wiped(*node)).count();
-        self.asks() && 2 * (wiped + 1) < Sight::nodes(self).count()
+    fn asks(&self) -> bool {
+        Cluster::asks(self)
+    }
+
+    fn is_wiped(&self, node: NodeId) -> bool {
+        Cluster::is_wiped(self, node)
     }
 
     fn is_busy(&self, node: NodeId) -> bool {
         self.open_at(node) > OPEN_MAX
-    }
-
-    fn eligible(&self) -> Vec<NodeId> {
-        liveness::eligible(self)
     }
 
     fn slowest(&self) -> u64 {

@@ -47,6 +47,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             Deed::Crash(keep) => self.crash(node, Some(*keep)),
             Deed::Kill => self.kill(node),
             Deed::Restart => self.start(node),
+            Deed::Stop => self.shut_down(node),
+            Deed::Wipe => self.wipe(node),
             Deed::Pause => self.pause(node),
             Deed::Resume(ticks) => self.resume(node, u64::from(*ticks)),
             Deed::Isolate => {
@@ -78,12 +80,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             Deed::Campaign => self.input(node, |process| process.core.campaign(GROUP)),
             Deed::PeerLost(peer) => self.input(node, |process| process.core.peer_lost(*peer)),
             Deed::Unreachable(peer) => self.input(node, |process| process.core.unreachable(*peer)),
-            Deed::Propose { .. }
-            | Deed::Read
-            | Deed::Elect
-            | Deed::Wipe
-            | Deed::Stop
-            | Deed::Snapshot => return Err("this can't be done to whole members".into()),
+            Deed::Propose { .. } | Deed::Read | Deed::Elect | Deed::Snapshot => {
+                return Err("this can't be done to whole members".into());
+            }
         }
         Ok(())
     }
@@ -103,6 +102,41 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         self.end_process(node);
         self.server(node).disk.borrow_mut().crash(keep);
+        self.check_committed_is_durable();
+    }
+
+    /// What was committed stays durable on a majority, whatever crashes.
+    fn check_committed_is_durable(&mut self) {
+        let Some(id) = self.ghost.last_committed() else { return };
+        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
+        let holding = self.servers.values().filter(holds).count();
+        let quorum = self.servers.len() / 2 + 1;
+        if holding < quorum {
+            let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");
+            self.ghost.claimed_falsely(what);
+        }
+    }
+
+    /// A member gets a new, empty disk.
+    fn wipe(&mut self, node: NodeId) {
+        self.crash(node, Some(Keep::Nothing));
+        self.disks += 1;
+        let fresh = self.fresh_server(node, self.disks);
+        let server = self.server(node);
+        let (life, dice) = (server.life, server.dice.clone());
+        *server = Server { is_wiped: true, life, dice, ..fresh };
+        self.ghost.wiped(node);
+    }
+
+    /// An orderly end: every request gets its answer.
+    fn shut_down(&mut self, node: NodeId) {
+        self.resume(node, 0);
+        self.input(node, |process| process.core.shut_down(&mut process.out));
+        if self.process(node).is_none() {
+            return;
+        }
+        self.end_process(node);
+        self.server(node).disk.borrow_mut().shut_down();
     }
 
     fn kill(&mut self, node: NodeId) {

@@ -10,7 +10,7 @@ use raft_core::{Bootstrap, Node, Watermark};
 use raft_host::Group;
 use raft_host::core::{HostCore, Output, Reply};
 
-use super::{Call, Due, GROUP, Process, Watched, World, replies};
+use super::{Call, Due, GROUP, Process, Server, Watched, World, replies};
 use crate::cluster::{Happened, TICK};
 use crate::describe::describe;
 use crate::dice::Dice;
@@ -31,6 +31,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     pub(super) fn start(&mut self, node: NodeId) {
         let nodes: Vec<NodeId> = self.nodes().collect();
         let mut settings = self.setup.group_settings();
+        let asks = self.setup.cluster.asks;
         let (seed, sessions) = (self.setup.cluster.seed, self.setup.sessions());
         let server = self.server(node);
         if server.process.is_some() {
@@ -52,9 +53,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
             }
         };
-        let bootstrap = match &recovered.snapshot {
-            None => Bootstrap::Trusted(nodes.clone()),
-            Some(_) => Bootstrap::Stored,
+        let bootstrap = match (&recovered.snapshot, asks) {
+            (_, true) => Bootstrap::Ask(nodes.clone()),
+            (None, false) => Bootstrap::Trusted(nodes.clone()),
+            (Some(_), false) => Bootstrap::Stored,
         };
         let fuse = Fuse::default();
         let storage = Handle::new(server.disk.clone(), fuse.clone());
@@ -153,8 +155,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         if let Some(complaint) = complaint {
             ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
-        let holding =
-            |id| servers.values().filter(|server| server.disk.borrow().durable().holds(id)).count();
+        let holds =
+            |server: &Server, id| server.is_wiped || server.disk.borrow().durable().holds(id);
+        let holding = |id| servers.values().filter(|server| holds(server, id)).count();
         let process = servers[&node].process.as_ref().expect("it was turned");
         let core = process.core.node(GROUP).expect("there is one group");
         if process.core.stats().groups_poisoned > 0 {
@@ -211,7 +214,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     fn hand_out(&mut self, node: NodeId, unreachable: &mut Vec<NodeId>) {
         let process = self.server(node).process.as_mut().expect("it was turned");
         let (out, fuse) = (std::mem::take(&mut process.out), process.fuse.clone());
-        if !out.messages.is_empty() && self.dice.permille(2) {
+        let is_whole = self.setup.cluster.disk.missing.is_none();
+        if !out.messages.is_empty() && is_whole && self.dice.permille(2) {
             let tried = self.servers[&node].disk.borrow().try_loss_of_power();
             if let Err(what) = tried {
                 self.ghost.broke(Rule::Storage, format!("node {node}, had it lost power: {what}"));

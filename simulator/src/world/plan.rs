@@ -21,6 +21,7 @@ pub(super) fn draw(seed: u64, steps: u64) -> Plan<Setup> {
 
 fn draw_setup(seed: u64, dice: &mut Dice) -> Setup {
     let mut cluster = ClusterConfig::calm(*dice.pick(&[1, 3, 3, 3, 4, 5]), seed);
+    cluster.asks = dice.permille(300);
     cluster.config = draw_config(dice);
     cluster.policy = draw_policy(dice);
     cluster.disk = draw_disk(dice);
@@ -114,8 +115,11 @@ fn draw_rates(setup: &Setup, dice: &mut Dice) -> PerKind {
         (Kind::Fill, 1, &[3]),
         (Kind::Burst, 1, &[5]),
         (Kind::Pause, 1, &[5, 15]),
+        (Kind::Stop, 1, &[5]),
+        (Kind::Wipe, 3, &[5]),
     ] {
-        if dice.coin() && nodes >= members {
+        let may_be = nodes >= members && (kind != Kind::Wipe || setup.cluster.asks);
+        if dice.coin() && may_be {
             *rates.of_mut(kind) = *dice.pick(choices);
         }
     }

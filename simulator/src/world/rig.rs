@@ -39,17 +39,16 @@ impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
         is_well && !self.servers[&node].disk.borrow().is_poisoned()
     }
 
-    /// An operator has promised not to.
-    fn may_wipe(&self) -> bool {
-        false
+    fn asks(&self) -> bool {
+        self.setup.cluster.asks
+    }
+
+    fn is_wiped(&self, node: NodeId) -> bool {
+        self.servers[&node].is_wiped
     }
 
     fn is_busy(&self, _: NodeId) -> bool {
         false
-    }
-
-    fn eligible(&self) -> Vec<NodeId> {
-        self.nodes().collect()
     }
 
     fn slowest(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::setup::{Named, Settings, values_of};
 /// let setup = Setup::parse("members nodes=5 clients=3 loss=10").unwrap();
 /// assert_eq!(setup.clients, 3);
 /// assert_eq!(setup.to_string(), "members nodes=5 loss=10 clients=3");
-/// assert_eq!(Setup::parse("members asks=true").unwrap_err(), "word 2, `asks=true`: has no meaning here");
+/// assert_eq!(Setup::parse("members ticks=true").unwrap_err(), "word 2, `ticks=true`: has no meaning here");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Setup {
