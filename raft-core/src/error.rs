@@ -146,6 +146,14 @@ pub enum NewError {
     NothingStored,
     /// The store contradicts itself; what is wrong.
     BadStore(&'static str),
+    /// A durable state machine ([`Config::applied_index`](crate::Config::applied_index)) has applied
+    /// what the log does not hold: they are not of one member, or the log has lost entries.
+    AppliedBeyondLog {
+        /// Up to where the state machine is.
+        applied: LogIndex,
+        /// Where the log ends.
+        last_index: LogIndex,
+    },
 }
 
 impl fmt::Display for NewError {
@@ -162,6 +170,11 @@ impl fmt::Display for NewError {
             }
             Self::NothingStored => write!(f, "the store is empty; name the initial members"),
             Self::BadStore(what) => write!(f, "the store contradicts itself: {what}"),
+            Self::AppliedBeyondLog { applied, last_index } => write!(
+                f,
+                "the state machine has applied entries up to {applied}, but the log ends at \
+                 {last_index}: put back the log that belongs to it, or start with neither"
+            ),
         }
     }
 }

@@ -45,6 +45,10 @@ impl Node {
     ) -> Result<Self, NewError> {
         config.check().map_err(NewError::Config)?;
         check_store(recovered)?;
+        let (applied, last_index) = (config.applied_index, recovered.last_index);
+        if applied > last_index {
+            return Err(NewError::AppliedBeyondLog { applied, last_index });
+        }
         let me = recovered.identity.member;
         let mut common = Common::new(config, recovered);
         let role = match (&recovered.snapshot, bootstrap) {
@@ -80,7 +84,7 @@ impl Common {
         let snapshot_index = snapshot.as_ref().map_or(0, |meta| meta.last.index);
         let membership = snapshot.as_ref().map(|meta| Arc::new(meta.membership.clone()));
         // What the state machine has applied by itself was committed.
-        let applied = config.applied_index.min(recovered.last_index).max(snapshot_index);
+        let applied = config.applied_index.max(snapshot_index);
         // A state machine that is behind the snapshot is given it first.
         let restore = snapshot.clone().filter(|meta| config.applied_index < meta.last.index);
         let mut rng = Rng::new(config.seed ^ identity.member.node.rotate_left(32));

@@ -3,7 +3,11 @@
 
 mod harness;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use harness::{chunk, config, grant, id, identity, meta, took};
+use raft_core::error::NewError;
 use raft_core::message::{AppendEntriesReply, AppendResult, Body, Envelope, Message};
 use raft_core::replica::{Event, SnapshotJob, SnapshotPolicy};
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
@@ -209,6 +213,90 @@ fn a_shut_down_replica_ends_what_is_open() {
     replica.shut_down(&mut events).expect("no bug");
     let ended = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
     assert_eq!(ended, 2, "{events:?}");
+}
+
+/// Keeps the commands outside of the process, each with its index, and can do without snapshots.
+#[derive(Clone, Default)]
+struct Durable(Rc<RefCell<Kept>>);
+
+/// Index and data.
+type Kept = Vec<(u64, Vec<u8>)>;
+
+impl StateMachine for Durable {
+    fn apply(&mut self, batch: Batch<'_>, _: &mut Replies) {
+        let entries = batch.map(|entry| (entry.id.index, entry.data.to_vec()));
+        self.0.borrow_mut().extend(entries);
+    }
+
+    fn query(&self, _: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn capture(&self) -> Box<dyn Capture> {
+        Box::new(Vec::new())
+    }
+
+    fn restore(&mut self, _: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
+        Err(SnapshotError::new("nobody is behind"))
+    }
+
+    fn applied_index(&self) -> Option<u64> {
+        let kept = self.0.borrow();
+        Some(kept.last().map_or(0, |(index, _)| *index))
+    }
+}
+
+/// A single member in office, around what the machine and the storage have kept.
+fn open_durable(
+    storage: MemoryStorage,
+    bootstrap: &Bootstrap,
+    machine: &Durable,
+) -> Result<Replica<MemoryStorage, Silence, Durable>, NewError> {
+    let (storage, recovered) = storage.restart();
+    let parts = (storage, Silence, machine.clone());
+    let policy = SnapshotPolicy::default();
+    let mut replica = Replica::new(config(1), policy, &recovered, bootstrap, parts)?;
+    replica.campaign().expect("it can");
+    replica.settle(&mut Vec::new()).expect("no bug");
+    Ok(replica)
+}
+
+#[test]
+fn a_durable_state_machine_sees_each_entry_once_over_restarts() {
+    let machine = Durable::default();
+    let storage = MemoryStorage::new(identity(1));
+    let mut replica = open_durable(storage, &Bootstrap::Trusted(vec![1]), &machine).expect("good");
+    for life in 0..3u8 {
+        for number in 0..10 {
+            replica.propose(&[life, number]).expect("it leads");
+        }
+        replica.settle(&mut Vec::new()).expect("no bug");
+        // The last of them went to the machine, but not to its disk.
+        let lost = machine.0.borrow_mut().pop().expect("it was applied");
+        assert_eq!(lost.1, [life, 9]);
+        let storage = std::mem::replace(replica.storage_mut(), MemoryStorage::new(identity(1)));
+        replica = open_durable(storage, &Bootstrap::Stored, &machine).expect("good");
+    }
+    let kept = machine.0.borrow().clone();
+    assert!(kept.is_sorted_by(|a, b| a.0 < b.0), "{kept:?}");
+    let expected = (0..3).flat_map(|life| (0..10).map(move |number| vec![life, number]));
+    assert_eq!(
+        kept.into_iter().map(|(_, data)| data).collect::<Vec<_>>(),
+        Vec::from_iter(expected)
+    );
+}
+
+#[test]
+fn a_durable_state_machine_that_is_ahead_of_the_log_is_refused() {
+    let machine = Durable::default();
+    let storage = MemoryStorage::new(identity(1));
+    let mut replica = open_durable(storage, &Bootstrap::Trusted(vec![1]), &machine).expect("good");
+    replica.propose(b"a").expect("it leads");
+    replica.settle(&mut Vec::new()).expect("no bug");
+    let applied = machine.applied_index().expect("it is durable");
+    let emptied = MemoryStorage::new(identity(1));
+    let refused = open_durable(emptied, &Bootstrap::Trusted(vec![1]), &machine).map(drop);
+    assert_eq!(refused, Err(NewError::AppliedBeyondLog { applied, last_index: 0 }));
 }
 
 type OfThree = Replica<MemoryStorage, Sent, Keeper>;
