@@ -116,3 +116,33 @@ fn a_read_for_apply_that_failed_is_tried_again_at_the_next_tick_and_not_before()
         lone.settle();
     }
 }
+
+#[test]
+fn a_read_for_apply_that_brings_other_entries_is_not_taken() {
+    let mut lone = Lone::with(1, config(1), &[1]);
+    lone.lead();
+    for command in [b"x", b"y", b"z"] {
+        lone.node.propose(command).expect("it leads");
+        lone.settle();
+    }
+    let mut recovered = Disk::recover(&lone.disk);
+    let views = std::mem::take(&mut recovered.tail);
+    lone.node = Node::new(config(1), &recovered, &Bootstrap::Stored).expect("a good disk");
+    lone.mark = Default::default();
+    lone.tick_until_leader();
+    for (wrong, dropped) in [(views[1..].to_vec(), 1), (Vec::new(), 2)] {
+        let read = lone.log_reads.pop().expect("what it applies is below the window");
+        let result = Ok(LogReadData::Entries(wrong));
+        lone.node.log_read(LogReadAnswer { id: read.id, result }).expect("no bug");
+        lone.settle();
+        assert_eq!(lone.node.status().stats.dropped_reads, dropped);
+        assert_eq!(lone.node.last_applied(), 0);
+        lone.node.tick(1).expect("no bug");
+        lone.settle();
+    }
+    let read = lone.log_reads.pop().expect("it asks again");
+    let result = Ok(LogReadData::Entries(views));
+    lone.node.log_read(LogReadAnswer { id: read.id, result }).expect("no bug");
+    lone.settle();
+    assert_eq!(lone.node.last_applied(), lone.node.commit_index());
+}
