@@ -51,5 +51,5 @@ fn a_false_claim_of_a_whole_member_shrinks_to_a_few_lines() {
 #[test]
 fn what_clients_lose_shrinks_to_a_few_lines() {
     let consequences = [Rule::Linearizable, Rule::StateMachineSafety, Rule::Committed];
-    shrinks(Missing::LateSync, true, Profile::Members, &consequences);
+    shrinks(Missing::Log, true, Profile::Members, &consequences);
 }
