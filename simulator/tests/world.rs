@@ -2,7 +2,9 @@
 
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
-use simulator::world::{Asked, Trial};
+use simulator::linearizability::{Checker, Verdict};
+use simulator::swarm::members::{self, texts::history};
+use simulator::world::{Asked, Operation, Outcome, Trial};
 
 /// Ten texts that are appended to: each reply says how long the text was before.
 #[derive(Default)]
@@ -178,10 +180,30 @@ fn a_machine_that_counts_since_its_start_shrinks_to_a_few_lines() {
 
 #[test]
 fn the_judge_of_what_clients_saw_is_asked() {
-    let judge = |operations: &[simulator::world::Operation]| match operations.len() {
+    let judge = |operations: &[Operation]| match operations.len() {
         0..200 => Ok(()),
         many => Err(format!("{many} operations")),
     };
     let violation = trial().judging(judge).run(1).violation.expect("there are more");
     assert!(violation.what.ends_with("operations"), "{violation}");
+}
+
+#[test]
+fn the_histories_of_the_profile_can_be_judged_from_outside() {
+    let (mut judged, mut undecided) = (0, 0);
+    for seed in 0..20 {
+        let mut operations = members::trial().run(seed).operations;
+        match Checker::default().check(&history(&operations)).verdict {
+            Verdict::Linearizable => judged += 1,
+            Verdict::Inconclusive { .. } => undecided += 1,
+            wrong @ Verdict::NotLinearizable(_) => panic!("seed {seed}: {wrong:?}"),
+        }
+        let read = |seen: &&mut Operation| matches!(&seen.outcome, Outcome::Done(bytes) if bytes.starts_with(b"="));
+        let forged = operations.iter_mut().find(read).expect("somebody has read something");
+        forged.outcome = Outcome::Done(b"=what nobody wrote".to_vec());
+        let verdict = Checker::default().check(&history(&operations)).verdict;
+        assert!(!matches!(verdict, Verdict::Linearizable), "seed {seed}: a forged answer");
+    }
+    println!("{judged} judged, {undecided} undecided");
+    assert!(undecided <= 2, "{undecided} of 20 histories are not decided");
 }
