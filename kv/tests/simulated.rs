@@ -88,7 +88,10 @@ fn the_store_is_linearizable() {
     let (mut acknowledged, mut undecided) = (0, 0);
     for seed in first..first + seeds {
         let report = trial.run(seed);
-        assert_eq!(report.violation, None, "SEED={seed}");
+        if let Some(violation) = report.violation {
+            let shrunk = trial.shrink(seed).map_or(String::new(), |shrunk| shrunk.script());
+            panic!("SEED={seed}: {violation}\nand so does:\n{shrunk}");
+        }
         acknowledged += report.counts.acknowledged;
         match Checker::default().check(&history(&report.operations)).verdict {
             Verdict::Linearizable => {}

@@ -66,6 +66,9 @@ fn whole_members_break_no_rule() {
         if report.violation.is_some() || report.vacuous.is_some() {
             let (violation, vacuous) = (report.violation, report.vacuous);
             println!("seed {seed}: {violation:?} {vacuous:?}\n{:?}", report.counts);
+            if let Some(shrunk) = trial.shrink(seed) {
+                println!("{}", shrunk.script());
+            }
             failed.push(seed);
         }
         acknowledged += report.counts.acknowledged;
