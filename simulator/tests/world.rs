@@ -90,6 +90,20 @@ fn a_run_is_its_seed_and_its_script() {
     }
 }
 
+/// As the shrinker does: what is under way then has an end that nobody knows.
+#[test]
+fn a_run_that_is_cut_off_breaks_no_rule() {
+    for seed in 0..20 {
+        let script = members::trial().run(seed).script();
+        let lines: Vec<&str> = script.lines().collect();
+        for part in [3, 2] {
+            let begin = lines[..lines.len() / part].join("\n");
+            let report = members::trial().replay(&begin).expect("it is a script");
+            assert_eq!(report.violation, None, "1/{part} of seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn mistakes_in_a_script_are_named() {
     for (script, what) in [

@@ -32,7 +32,7 @@ fn judge(operations: &[Operation]) -> Result<(), String> {
         return Ok(());
     }
     match Checker::with_steps_max(STEPS_MAX).check(&texts::history(operations)).verdict {
-        Verdict::NotLinearizable(why) => Err(format!("clients saw what can't be: {why:?}")),
+        Verdict::NotLinearizable(why) => Err(why.to_string()),
         Verdict::Linearizable | Verdict::Inconclusive { .. } => Ok(()),
     }
 }
