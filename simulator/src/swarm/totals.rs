@@ -74,7 +74,7 @@ impl fmt::Display for Totals {
         )?;
         writeln!(
             f,
-            "{} faults, {} crashes, {} starts after them, {} leaders, {} snapshots installed, {} truncations",
+            "{} faults, {} crashes, {} restarts, {} leaders, {} snapshots installed, {} truncations",
             self.seen.faults(),
             self.crashes(),
             self.marks.of(Mark::Restarted),
@@ -88,11 +88,9 @@ impl fmt::Display for Totals {
             self.time as f64 / 1e6,
             self.trace()
         )?;
-        write!(f, "what happened:")?;
-        for (kind, count) in self.seen.all() {
-            write!(f, " {kind} {count},")?;
-        }
-        writeln!(f, "\nmarks ({} of {} hit):", self.marks.all().count(), Mark::ALL.len())?;
+        let seen: Vec<_> = self.seen.all().map(|(kind, count)| format!("{kind} {count}")).collect();
+        writeln!(f, "what happened: {}", seen.join(", "))?;
+        writeln!(f, "marks ({} of {} hit):", self.marks.all().count(), Mark::ALL.len())?;
         for (mark, hits) in self.marks.all() {
             writeln!(f, "  {hits:>8}  {}", mark.name())?;
         }
