@@ -6,7 +6,7 @@ mod harness;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use harness::{chunk, config, grant, id, identity, meta, took};
+use harness::{append, chunk, config, grant, id, identity, meta, took};
 use raft_core::error::NewError;
 use raft_core::message::{AppendEntriesReply, AppendResult, Body, Envelope, Message};
 use raft_core::replica::{Event, SnapshotJob, SnapshotPolicy};
@@ -371,6 +371,26 @@ fn a_snapshot_that_cannot_be_restored_fences_and_no_restart_begins_without_it() 
         Replica::new(config(1), policy, &recovered, &Bootstrap::Stored, parts).expect("good");
     replica.settle(&mut Vec::new()).expect("no bug");
     assert!(replica.node().is_fenced(), "the log alone is not the state");
+}
+
+#[test]
+fn nothing_is_applied_to_a_machine_that_could_not_be_restored() {
+    let mut replica = lead_three(1 << 20);
+    let events = &mut Vec::new();
+    step(&mut replica, 2, 2, chunk(&meta(id(9, 2), 2), 0, b"?!"));
+    replica.storage_mut().hold();
+    while replica.node().commit_index() < 9 {
+        replica.storage_mut().release(1);
+        assert!(replica.turn(events).expect("no bug"), "the snapshot is taken");
+    }
+    // The snapshot's record and the entry behind it become durable at once.
+    step(&mut replica, 2, 2, append(id(9, 2), &[2], 10));
+    replica.settle(events).expect("no bug");
+    assert_eq!((replica.node().commit_index(), replica.node().is_fenced()), (10, false));
+    replica.storage_mut().release_all();
+    replica.settle(events).expect("no bug");
+    assert!(replica.node().is_fenced());
+    assert!(replica.machine().commands.is_empty(), "{:?}", replica.machine().commands);
 }
 
 /// Proposes until the log has grown by so many bytes; answers whether a snapshot was to be taken.
