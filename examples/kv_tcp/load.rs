@@ -133,7 +133,7 @@ impl Load {
 fn put(client: &mut Client, number: usize) -> Result<Write, String> {
     let began = Instant::now();
     match client.put(&key(number), &value(number)) {
-        Ok(()) => Ok(Write { key: number, began, took: began.elapsed() }),
+        Ok(_) => Ok(Write { key: number, began, took: began.elapsed() }),
         Err(error) => Err(format!("key {number} was not written: {error}")),
     }
 }

@@ -7,7 +7,9 @@ use raft_host::rpc::RpcClient;
 use raft_host::session::{SessionClient, SessionError};
 
 use crate::cluster::Cluster;
-use crate::command::{self, Command, Query, QueryReply, Refusal, Reply};
+use crate::command::{Command, Condition, Reply, Write};
+use crate::limits::Refusal;
+use crate::query::{Page, Query, QueryReply, Versioned};
 use crate::server::GROUP;
 
 /// A client of a kv cluster. Each operation is tried until its end is known, or time runs out; each
@@ -22,12 +24,38 @@ pub struct Client {
     patience: Duration,
 }
 
+/// What an append came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The value's length now, in bytes.
+    pub length: u64,
+    /// The key's version now.
+    pub version: u64,
+}
+
 /// Why an operation was not carried out, or is not known to have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The store refuses it, and always would. Nothing has changed.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// Nothing has changed: the key is not there, and another version than 0 was expected.
+    #[error("there is no such key")]
+    NoKey,
+    /// Nothing has changed: the key has another version than the expected one.
+    #[error("the key has version {version}")]
+    WrongVersion {
+        /// The version that it has.
+        version: u64,
+    },
+    /// Nothing has changed: a condition of the batch does not hold.
+    #[error("condition {condition} does not hold; its key has version {version}")]
+    ConditionFailed {
+        /// The first one that does not, counted from 0.
+        condition: u64,
+        /// The version that its key has; 0 if it is not there.
+        version: u64,
+    },
     /// It was not carried out, and will not be. Nothing has changed.
     #[error("{0}")]
     NotDone(SessionError),
@@ -70,35 +98,70 @@ impl Client {
         Client { rpc, session, patience }
     }
 
-    /// Gives a key a value.
+    /// Gives a key a value, and returns its version.
     ///
     /// # Errors
     /// [`Error`] says whether it may have been done.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<u64, Error> {
         match self.change(&Command::Put { key, value })? {
-            Reply::Done => Ok(()),
+            Reply::Written { version } => Ok(version),
             _ => Err(Error::OtherVersion),
         }
     }
 
-    /// Lengthens a key's value, and returns its new length in bytes. An absent key counts as empty.
+    /// Lengthens a key's value. An absent key counts as empty.
     ///
     /// # Errors
     /// [`Error`] says whether it may have been done.
-    pub fn append(&mut self, key: &[u8], value: &[u8]) -> Result<u64, Error> {
+    pub fn append(&mut self, key: &[u8], value: &[u8]) -> Result<Appended, Error> {
         match self.change(&Command::Append { key, value })? {
-            Reply::Appended { length } => Ok(length),
+            Reply::Appended { length, version } => Ok(Appended { length, version }),
             _ => Err(Error::OtherVersion),
         }
     }
 
-    /// Removes a key, and says whether it was there.
+    /// Removes a key, and returns the version that it had; `None` if it was not there.
     ///
     /// # Errors
     /// [`Error`] says whether it may have been done.
-    pub fn delete(&mut self, key: &[u8]) -> Result<bool, Error> {
+    pub fn delete(&mut self, key: &[u8]) -> Result<Option<u64>, Error> {
         match self.change(&Command::Delete { key })? {
-            Reply::Deleted { existed } => Ok(existed),
+            Reply::Deleted { version } => Ok((version > 0).then_some(version)),
+            _ => Err(Error::OtherVersion),
+        }
+    }
+
+    /// Gives a key a value if it has the version `expect`, 0 if it is not there, and returns its
+    /// version now.
+    ///
+    /// # Errors
+    /// [`Error::NoKey`] and [`Error::WrongVersion`], if it has another version; in a session they are
+    /// definite, however often the command was sent. The others as ever.
+    pub fn compare_and_set(&mut self, key: &[u8], expect: u64, value: &[u8]) -> Result<u64, Error> {
+        match self.change(&Command::CompareAndSet { key, expect, value })? {
+            Reply::Written { version } => Ok(version),
+            Reply::NoKey => Err(Error::NoKey),
+            Reply::WrongVersion { version } => Err(Error::WrongVersion { version }),
+            _ => Err(Error::OtherVersion),
+        }
+    }
+
+    /// Does all the writes, in their order, if all the conditions hold, and else nothing. Returns for
+    /// each write the version that it made, or removed.
+    ///
+    /// # Errors
+    /// [`Error::ConditionFailed`] names the first condition that does not hold. The others as ever.
+    pub fn batch(
+        &mut self,
+        conditions: &[Condition<'_>],
+        writes: &[Write<'_>],
+    ) -> Result<Vec<u64>, Error> {
+        let (conditions, writes) = (conditions.to_vec(), writes.to_vec());
+        match self.change(&Command::Batch { conditions, writes })? {
+            Reply::BatchDone { versions } => Ok(versions),
+            Reply::ConditionFailed { condition, version } => {
+                Err(Error::ConditionFailed { condition, version })
+            }
             _ => Err(Error::OtherVersion),
         }
     }
@@ -108,11 +171,49 @@ impl Client {
     /// # Errors
     /// [`Error::NotRead`], if no server could answer in time.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        command::check_key(key)?;
-        let answer = self.session.query(&Query::Get { key }.encode())?;
-        match QueryReply::decode(&answer) {
-            Ok(QueryReply::Value(value)) => Ok(value),
+        Ok(self.get_versioned(key)?.map(|found| found.value))
+    }
+
+    /// The same, and an absent key counts as an empty one.
+    ///
+    /// # Errors
+    /// [`Error::NotRead`], if no server could answer in time.
+    pub fn get_or_empty(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.get(key)?.unwrap_or_default())
+    }
+
+    /// Value and version of a key, linearizably.
+    ///
+    /// # Errors
+    /// [`Error::NotRead`], if no server could answer in time.
+    pub fn get_versioned(&self, key: &[u8]) -> Result<Option<Versioned>, Error> {
+        match self.ask(&Query::Get { key })? {
+            QueryReply::Value(found) => Ok(found),
             _ => Err(Error::OtherVersion),
+        }
+    }
+
+    /// The first keys that begin with a prefix, in the order of their bytes, after the key `after` if
+    /// one is named: at most `limit`, and fewer where they are long or many. [`Page::has_more`] says
+    /// whether there are more; name the last one to go on. A page shows one moment; the next page
+    /// shows a later one.
+    ///
+    /// # Errors
+    /// [`Error::NotRead`], if no server could answer in time.
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u64) -> Result<Page, Error> {
+        match self.ask(&Query::Scan { prefix, after, limit })? {
+            QueryReply::Page(page) => Ok(page),
+            _ => Err(Error::OtherVersion),
+        }
+    }
+
+    fn ask(&self, query: &Query<'_>) -> Result<QueryReply, Error> {
+        query.check()?;
+        let answer = self.session.query(&query.encode())?;
+        match QueryReply::decode(&answer) {
+            Ok(QueryReply::Refused(refusal)) => Err(refusal.into()),
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(Error::OtherVersion),
         }
     }
 

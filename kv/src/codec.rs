@@ -39,7 +39,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use crate::{Command, Query, QueryReply, Refusal, Reply};
+    use super::*;
+    use crate::{
+        Command, Condition, Item, Page, Query, QueryReply, Refusal, Reply, Versioned, Write,
+    };
 
     /// What is in logs and snapshots must stay readable: these are the bytes, once and for all.
     #[test]
@@ -59,10 +62,53 @@ mod tests {
         assert_eq!(delete, [1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(Query::Get { key: b"" }.encode(), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(
-            Reply::Appended { length: 258 }.encode(),
-            [1, 1, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]
+            Reply::Appended { length: 258, version: 3 }.encode(),
+            [1, 1, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(QueryReply::Value(None).encode(), [1, 0, 0, 0, 0, 0]);
+        let found = Versioned { value: b"v".to_vec(), version: 7 };
+        assert_eq!(
+            QueryReply::Value(Some(found)).encode(),
+            [1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, b'v', 7, 0, 0, 0, 0, 0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn the_layout_of_what_has_versions_is_bincodes() {
+        let number = |number: u64| number.to_le_bytes();
+        let set = Command::CompareAndSet { key: b"k", expect: 9, value: b"" }.encode();
+        let expected = [&[1, 3, 0, 0, 0][..], &number(1), b"k", &number(9), &number(0)].concat();
+        assert_eq!(set, expected);
+        let conditions = vec![
+            Condition::Version { key: b"a", version: 2 },
+            Condition::Value { key: b"b", value: None },
+            Condition::Value { key: b"c", value: Some(b"x") },
+        ];
+        let writes = vec![Write::Put { key: b"d", value: b"y" }, Write::Delete { key: b"e" }];
+        let batch = Command::Batch { conditions, writes }.encode();
+        let one = number(1);
+        let expected = [
+            &[1, 4, 0, 0, 0][..],
+            &number(3),
+            &[&[0, 0, 0, 0][..], &one, b"a", &number(2)].concat(),
+            &[&[1, 0, 0, 0][..], &one, b"b", &[0]].concat(),
+            &[&[1, 0, 0, 0][..], &one, b"c", &[1], &one, b"x"].concat(),
+            &number(2),
+            &[&[0, 0, 0, 0][..], &one, b"d", &one, b"y"].concat(),
+            &[&[2, 0, 0, 0][..], &one, b"e"].concat(),
+        ]
+        .concat();
+        assert_eq!(batch, expected);
+        let failed = Reply::ConditionFailed { condition: 1, version: 3 }.encode();
+        assert_eq!(failed, [&[1, 6, 0, 0, 0][..], &number(1), &number(3)].concat());
+        let scan = Query::Scan { prefix: b"p", after: Some(b"q"), limit: 5 }.encode();
+        let expected = [&[1, 1, 0, 0, 0][..], &one, b"p", &[1], &one, b"q", &number(5)].concat();
+        assert_eq!(scan, expected);
+        let items = vec![Item { key: b"k".to_vec(), value: b"v".to_vec(), version: 6 }];
+        let page = QueryReply::Page(Page { items, has_more: true }).encode();
+        let expected =
+            [&[1, 1, 0, 0, 0][..], &one, &one, b"k", &one, b"v", &number(6), &[1]].concat();
+        assert_eq!(page, expected);
     }
 
     #[test]
@@ -71,22 +117,41 @@ mod tests {
             Command::Put { key: b"key", value: b"value" },
             Command::Append { key: b"", value: &[0; 300] },
             Command::Delete { key: b"key" },
+            Command::CompareAndSet { key: b"key", expect: 7, value: b"value" },
+            Command::Batch { conditions: vec![], writes: vec![] },
+            Command::Batch {
+                conditions: vec![Condition::Value { key: b"a", value: Some(b"") }],
+                writes: vec![Write::Append { key: b"b", value: b"c" }; 3],
+            },
         ];
         for command in commands {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
         let replies = [
-            Reply::Done,
-            Reply::Appended { length: 7 },
-            Reply::Deleted { existed: true },
+            Reply::Written { version: 1 },
+            Reply::Appended { length: 7, version: 2 },
+            Reply::Deleted { version: 0 },
+            Reply::NoKey,
+            Reply::WrongVersion { version: 3 },
+            Reply::BatchDone { versions: vec![1, 2, 3] },
+            Reply::ConditionFailed { condition: 4, version: 5 },
             Reply::Refused(Refusal::ValueTooLong { bytes: 9, bytes_max: 8 }),
         ];
         for reply in replies {
             assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
-        for reply in [QueryReply::Value(Some(b"v".to_vec())), QueryReply::Malformed] {
+        let page = Page::default();
+        for reply in [QueryReply::Page(page), QueryReply::Refused(Refusal::Malformed)] {
             assert_eq!(QueryReply::decode(&reply.encode()), Ok(reply));
         }
+    }
+
+    /// The reply of a longest batch is kept for a duplicate of it.
+    #[test]
+    fn the_reply_of_a_batch_is_short_enough_for_a_session() {
+        let versions = vec![u64::MAX; crate::BATCH_PARTS_MAX];
+        let kept = raft_host::session::Limits::default().reply_bytes_max;
+        assert!(Reply::BatchDone { versions }.encode().len() as u64 <= kept);
     }
 
     #[test]
@@ -100,8 +165,12 @@ mod tests {
     #[test]
     fn cut_lengthened_and_foreign_bytes_are_refused() {
         let good = Command::Put { key: b"key", value: b"value" }.encode();
-        for length in 0..good.len() {
-            assert!(Command::decode(&good[..length]).is_err(), "cut at {length}");
+        let writes = vec![Write::Delete { key: b"key" }; 2];
+        let batch = Command::Batch { conditions: vec![], writes }.encode();
+        for good in [&good, &batch] {
+            for length in 0..good.len() {
+                assert!(Command::decode(&good[..length]).is_err(), "cut at {length}");
+            }
         }
         assert!(Command::decode(&[&good[..], &[0]].concat()).is_err());
         let changed = |at: usize, byte: u8| {
@@ -112,5 +181,7 @@ mod tests {
         assert!(Command::decode(&changed(0, 2)).is_err(), "another version");
         assert!(Command::decode(&changed(1, 9)).is_err(), "an unknown variant");
         assert!(Command::decode(&changed(12, 0xff)).is_err(), "a length of 16 EiB");
+        let many = [&[VERSION, 4, 0, 0, 0][..], &u64::MAX.to_le_bytes()].concat();
+        assert!(Command::decode(&many).is_err(), "2^64 conditions");
     }
 }

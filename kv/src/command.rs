@@ -1,17 +1,16 @@
-//! What can be asked of the store, and what it replies.
+//! What changes the store, and what it replies.
+//!
+//! Every key has a version: the number of times that it was written since it was not there. An absent
+//! key has version 0. Each write adds 1, whether or not the value changes; a delete takes key and
+//! version away, so that the next write makes version 1 again.
 
 use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
-
-/// The longest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 4 << 10;
-
-/// The longest value, in bytes, appended ones included.
-pub const VALUE_BYTES_MAX: usize = 512 << 10;
+use crate::limits::{BATCH_BYTES_MAX, BATCH_PARTS_MAX, Refusal, check_key, check_value_length};
 
 /// Something that changes the store. Goes through the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+#[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub enum Command<'a> {
-    /// Gives a key a value, whatever it had. Replies [`Reply::Done`].
+    /// Gives a key a value, whatever it had. Replies [`Reply::Written`].
     Put {
         /// The key.
         key: &'a [u8],
@@ -30,69 +29,111 @@ pub enum Command<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// Gives a key a value if it has this version. Replies [`Reply::Written`], [`Reply::NoKey`] or
+    /// [`Reply::WrongVersion`].
+    CompareAndSet {
+        /// The key.
+        key: &'a [u8],
+        /// The version that it must have; 0 if it must not be there.
+        expect: u64,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Does all the writes if all the conditions hold, and else nothing. Replies [`Reply::BatchDone`]
+    /// or [`Reply::ConditionFailed`].
+    Batch {
+        /// They are judged before the first write.
+        conditions: Vec<Condition<'a>>,
+        /// Done in this order; a key may be written more than once.
+        writes: Vec<Write<'a>>,
+    },
 }
 
-/// What the store replies to a [`Command`].
+/// What must hold for a batch to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
-pub enum Reply {
-    /// The key has the value.
-    Done,
-    /// The value was lengthened.
-    Appended {
-        /// Its length now, in bytes.
-        length: u64,
+pub enum Condition<'a> {
+    /// The key has this version.
+    Version {
+        /// The key.
+        key: &'a [u8],
+        /// Its version; 0 if it must not be there.
+        version: u64,
     },
-    /// The key is not there any more.
-    Deleted {
-        /// Whether it was.
-        existed: bool,
+    /// The key has this value.
+    Value {
+        /// The key.
+        key: &'a [u8],
+        /// Its value; `None` if it must not be there.
+        value: Option<&'a [u8]>,
     },
-    /// Nothing has changed.
-    Refused(Refusal),
 }
 
-/// Why the store refused something. Decided before it is sent where that can be, and again when it is
-/// applied, because others may write clients as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead, thiserror::Error)]
-pub enum Refusal {
-    /// The key is too long.
-    #[error("the key has {bytes} bytes; at most {bytes_max} are allowed")]
-    KeyTooLong {
-        /// Its bytes.
-        bytes: u64,
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// The value is too long, or an append would make it so.
-    #[error("the value would have {bytes} bytes; at most {bytes_max} are allowed")]
-    ValueTooLong {
-        /// Its bytes.
-        bytes: u64,
-        /// The limit.
-        bytes_max: u64,
-    },
-    /// The command can't be read.
-    #[error("the command can't be read: client and server are of different versions")]
-    Malformed,
-}
-
-/// Something that only reads. Does not go through the log.
+/// One write of a batch. Each does what the [`Command`] of its name does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
-pub enum Query<'a> {
-    /// The value of a key. Answers [`QueryReply::Value`].
-    Get {
+pub enum Write<'a> {
+    /// Gives a key a value.
+    Put {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Lengthens a key's value.
+    Append {
+        /// The key.
+        key: &'a [u8],
+        /// What is appended.
+        value: &'a [u8],
+    },
+    /// Removes a key.
+    Delete {
         /// The key.
         key: &'a [u8],
     },
 }
 
-/// What the store answers to a [`Query`].
+/// What the store replies to a [`Command`].
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
-pub enum QueryReply {
-    /// The value; `None` if the key is not there.
-    Value(Option<Vec<u8>>),
-    /// The query can't be read.
-    Malformed,
+pub enum Reply {
+    /// The key has the value.
+    Written {
+        /// Its version now.
+        version: u64,
+    },
+    /// The value was lengthened.
+    Appended {
+        /// Its length now, in bytes.
+        length: u64,
+        /// Its version now.
+        version: u64,
+    },
+    /// The key is not there any more.
+    Deleted {
+        /// The version that it had; 0 if it was not there.
+        version: u64,
+    },
+    /// Nothing has changed: the key is not there, and another version than 0 was expected.
+    NoKey,
+    /// Nothing has changed: the key has another version than the expected one.
+    WrongVersion {
+        /// The version that it has.
+        version: u64,
+    },
+    /// The batch was done.
+    BatchDone {
+        /// For each write the version that its own reply would name: the one made, or the one removed.
+        versions: Vec<u64>,
+    },
+    /// Nothing has changed: a condition of the batch does not hold.
+    ConditionFailed {
+        /// The first one that does not, counted from 0.
+        condition: u64,
+        /// The version that its key has; 0 if it is not there. The value is not said, because it may
+        /// be long.
+        version: u64,
+    },
+    /// Nothing has changed, and nothing ever would.
+    Refused(Refusal),
 }
 
 impl<'a> Command<'a> {
@@ -109,67 +150,74 @@ impl<'a> Command<'a> {
         codec::decode(bytes)
     }
 
-    /// Whether key and value are within the limits.
+    /// Whether keys and values are within the limits.
     ///
     /// # Errors
     /// Which is not, with its length and the limit.
     pub fn check(&self) -> Result<(), Refusal> {
-        let (key, value): (_, &[u8]) = match *self {
-            Command::Put { key, value } | Command::Append { key, value } => (key, value),
-            Command::Delete { key } => (key, &[]),
-        };
-        check_key(key)?;
-        check_value_length(value.len())
+        match self {
+            Command::Put { key, value }
+            | Command::Append { key, value }
+            | Command::CompareAndSet { key, value, .. } => check_part((key, value)),
+            Command::Delete { key } => check_key(key),
+            Command::Batch { conditions, writes } => check_batch(conditions, writes),
+        }
     }
 }
 
-pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    if key.len() > KEY_BYTES_MAX {
-        let (bytes, bytes_max) = (key.len() as u64, KEY_BYTES_MAX as u64);
-        return Err(Refusal::KeyTooLong { bytes, bytes_max });
+fn check_part((key, value): (&[u8], &[u8])) -> Result<(), Refusal> {
+    check_key(key)?;
+    check_value_length(value.len())
+}
+
+fn check_batch(conditions: &[Condition<'_>], writes: &[Write<'_>]) -> Result<(), Refusal> {
+    let parts = conditions.len() + writes.len();
+    if parts > BATCH_PARTS_MAX {
+        let (parts, parts_max) = (parts as u64, BATCH_PARTS_MAX as u64);
+        return Err(Refusal::BatchOfTooMany { parts, parts_max });
+    }
+    let mut bytes = 0;
+    let conditions = conditions.iter().map(Condition::part);
+    for (key, value) in conditions.chain(writes.iter().map(Write::part)) {
+        check_part((key, value))?;
+        bytes += key.len() + value.len();
+    }
+    if bytes > BATCH_BYTES_MAX {
+        let (bytes, bytes_max) = (bytes as u64, BATCH_BYTES_MAX as u64);
+        return Err(Refusal::BatchTooLong { bytes, bytes_max });
     }
     Ok(())
 }
 
-pub(crate) fn check_value_length(length: usize) -> Result<(), Refusal> {
-    if length > VALUE_BYTES_MAX {
-        let (bytes, bytes_max) = (length as u64, VALUE_BYTES_MAX as u64);
-        return Err(Refusal::ValueTooLong { bytes, bytes_max });
+impl<'a> Condition<'a> {
+    /// The key that it is about.
+    pub fn key(&self) -> &'a [u8] {
+        self.part().0
     }
-    Ok(())
+
+    fn part(&self) -> (&'a [u8], &'a [u8]) {
+        match *self {
+            Condition::Version { key, .. } => (key, &[]),
+            Condition::Value { key, value } => (key, value.unwrap_or_default()),
+        }
+    }
 }
 
-impl<'a> Query<'a> {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
+impl<'a> Write<'a> {
+    /// The key that it writes.
+    pub fn key(&self) -> &'a [u8] {
+        self.part().0
     }
 
-    /// Reads what [`encode`](Self::encode) wrote, in place.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
+    fn part(&self) -> (&'a [u8], &'a [u8]) {
+        match *self {
+            Write::Put { key, value } | Write::Append { key, value } => (key, value),
+            Write::Delete { key } => (key, &[]),
+        }
     }
 }
 
 impl Reply {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl QueryReply {
     /// As it travels.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)

@@ -1,4 +1,4 @@
-//! The replicated state: keys and values.
+//! The replicated state: keys, values and versions.
 //!
 //! The keys are spread over a fixed number of chunks, which are maps behind reference counts. So a
 //! snapshot is captured by taking 1,024 references, however many keys there are, and a write that
@@ -6,24 +6,33 @@
 //! of one large map would stop the store for some 100 ms at a million keys, and a persistent tree
 //! would cost every read and write something, or a dependency.
 
+mod scan;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
+use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 
-use crate::codec::{self, VERSION};
-use crate::command::VALUE_BYTES_MAX;
-use crate::command::{self, Command, KEY_BYTES_MAX, Query, QueryReply, Refusal, Reply};
+use crate::command::{Command, Condition, Reply, Write};
+use crate::limits::{Refusal, check_value_length};
+use crate::query::{Query, QueryReply, Versioned};
 
 /// How many chunks there are. No part of the snapshot's format.
 const CHUNKS: usize = 1024;
 
-/// A snapshot is handed on in pieces of about this size.
-const PIECE_BYTES: usize = 64 << 10;
+type Chunk = BTreeMap<Arc<[u8]>, Slot>;
 
-/// Values are behind a reference count, so that copying a chunk copies no value.
-type Chunk = BTreeMap<Arc<[u8]>, Arc<Vec<u8>>>;
+/// What a key has. The value is behind a reference count, so that copying a chunk copies no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slot {
+    /// At least 1.
+    version: u64,
+    value: Arc<Vec<u8>>,
+}
 
 /// The key/value store as a state machine. Wrap it in `raft_host::session::Sessions`, so that retries
 /// do no harm.
@@ -52,7 +61,12 @@ impl Machine {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.chunks[chunk_of(key)].get(key).map(|value| value.as_slice())
+        self.slot(key).map(|slot| slot.value.as_slice())
+    }
+
+    /// The version of a key; 0 if it is not there.
+    pub fn version(&self, key: &[u8]) -> u64 {
+        self.slot(key).map_or(0, |slot| slot.version)
     }
 
     /// Carries out one encoded [`Command`].
@@ -61,53 +75,137 @@ impl Machine {
             return Reply::Refused(Refusal::Malformed);
         };
         let done = command.check().and_then(|()| match command {
-            Command::Put { key, value } => {
-                self.put(key, value.to_vec());
-                Ok(Reply::Done)
-            }
+            Command::Put { key, value } => Ok(Reply::Written { version: self.put(key, value) }),
             Command::Append { key, value } => {
-                self.append(key, value).map(|length| Reply::Appended { length })
+                check_value_length(self.length(key) + value.len())?;
+                let version = self.append(key, value);
+                Ok(Reply::Appended { length: self.length(key) as u64, version })
             }
-            Command::Delete { key } => Ok(Reply::Deleted { existed: self.delete(key) }),
+            Command::Delete { key } => Ok(Reply::Deleted { version: self.delete(key) }),
+            Command::CompareAndSet { key, expect, value } => {
+                Ok(self.compare_and_set(key, expect, value))
+            }
+            Command::Batch { conditions, writes } => self.batch(&conditions, &writes),
         });
         done.unwrap_or_else(Reply::Refused)
     }
 
     /// Answers one encoded [`Query`].
     pub fn answer(&self, query: &[u8]) -> QueryReply {
-        match Query::decode(query) {
-            Ok(Query::Get { key }) => QueryReply::Value(self.get(key).map(<[u8]>::to_vec)),
-            Err(_) => QueryReply::Malformed,
+        let Ok(query) = Query::decode(query) else {
+            return QueryReply::Refused(Refusal::Malformed);
+        };
+        if let Err(refusal) = query.check() {
+            return QueryReply::Refused(refusal);
+        }
+        match query {
+            Query::Get { key } => QueryReply::Value(
+                self.slot(key)
+                    .map(|slot| Versioned { value: slot.value.to_vec(), version: slot.version }),
+            ),
+            Query::Scan { prefix, after, limit } => {
+                QueryReply::Page(self.scan(prefix, after, limit))
+            }
         }
     }
 
-    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+    fn slot(&self, key: &[u8]) -> Option<&Slot> {
+        self.chunks[chunk_of(key)].get(key)
+    }
+
+    fn length(&self, key: &[u8]) -> usize {
+        self.get(key).map_or(0, <[u8]>::len)
+    }
+
+    /// Puts a slot where there was none, or in the place of one.
+    fn insert(&mut self, key: &[u8], slot: Slot) {
         let chunk = Arc::make_mut(&mut self.chunks[chunk_of(key)]);
         match chunk.get_mut(key) {
-            Some(old) => *old = Arc::new(value),
+            Some(old) => *old = slot,
             None => {
-                chunk.insert(key.into(), Arc::new(value));
+                chunk.insert(key.into(), slot);
                 self.keys += 1;
             }
         }
     }
 
-    fn append(&mut self, key: &[u8], suffix: &[u8]) -> Result<u64, Refusal> {
-        let length = self.get(key).map_or(0, <[u8]>::len) + suffix.len();
-        command::check_value_length(length)?;
-        match Arc::make_mut(&mut self.chunks[chunk_of(key)]).get_mut(key) {
-            // In place, unless a snapshot holds the value: a long value grows by small costs.
-            Some(value) => Arc::make_mut(value).extend_from_slice(suffix),
-            None => self.put(key, suffix.to_vec()),
-        }
-        Ok(length as u64)
+    fn put(&mut self, key: &[u8], value: &[u8]) -> u64 {
+        // Nobody counts so far, but a forged snapshot may say that somebody has.
+        let version = self.version(key).saturating_add(1);
+        self.insert(key, Slot { version, value: Arc::new(value.to_vec()) });
+        version
     }
 
-    fn delete(&mut self, key: &[u8]) -> bool {
-        let chunk = &mut self.chunks[chunk_of(key)];
-        let existed = chunk.contains_key(key) && Arc::make_mut(chunk).remove(key).is_some();
-        self.keys -= u64::from(existed);
-        existed
+    /// The length must have been checked.
+    fn append(&mut self, key: &[u8], suffix: &[u8]) -> u64 {
+        match Arc::make_mut(&mut self.chunks[chunk_of(key)]).get_mut(key) {
+            Some(slot) => {
+                // In place, unless a snapshot holds the value: a long value grows by small costs.
+                Arc::make_mut(&mut slot.value).extend_from_slice(suffix);
+                slot.version = slot.version.saturating_add(1);
+                slot.version
+            }
+            None => self.put(key, suffix),
+        }
+    }
+
+    /// Answers the version that the key had.
+    fn delete(&mut self, key: &[u8]) -> u64 {
+        let version = self.version(key);
+        if version > 0 {
+            Arc::make_mut(&mut self.chunks[chunk_of(key)]).remove(key);
+            self.keys -= 1;
+        }
+        version
+    }
+
+    fn compare_and_set(&mut self, key: &[u8], expect: u64, value: &[u8]) -> Reply {
+        match self.version(key) {
+            found if found == expect => Reply::Written { version: self.put(key, value) },
+            0 => Reply::NoKey,
+            version => Reply::WrongVersion { version },
+        }
+    }
+
+    fn batch(
+        &mut self,
+        conditions: &[Condition<'_>],
+        writes: &[Write<'_>],
+    ) -> Result<Reply, Refusal> {
+        if let Some(at) = conditions.iter().position(|condition| !self.holds(condition)) {
+            let version = self.version(conditions[at].key());
+            return Ok(Reply::ConditionFailed { condition: at as u64, version });
+        }
+        self.check_lengths(writes)?;
+        let write = |write: &Write<'_>| match *write {
+            Write::Put { key, value } => self.put(key, value),
+            Write::Append { key, value } => self.append(key, value),
+            Write::Delete { key } => self.delete(key),
+        };
+        Ok(Reply::BatchDone { versions: writes.iter().map(write).collect() })
+    }
+
+    fn holds(&self, condition: &Condition<'_>) -> bool {
+        match *condition {
+            Condition::Version { key, version } => self.version(key) == version,
+            Condition::Value { key, value } => self.get(key) == value,
+        }
+    }
+
+    /// Whether no append of a batch makes a value too long. Decided before the first write is done,
+    /// because nothing can be taken back.
+    fn check_lengths(&self, writes: &[Write<'_>]) -> Result<(), Refusal> {
+        let mut lengths: BTreeMap<&[u8], usize> = BTreeMap::new();
+        for write in writes {
+            let length = lengths.entry(write.key()).or_insert_with_key(|key| self.length(key));
+            *length = match *write {
+                Write::Put { value, .. } => value.len(),
+                Write::Append { value, .. } => *length + value.len(),
+                Write::Delete { .. } => 0,
+            };
+            check_value_length(*length)?;
+        }
+        Ok(())
     }
 }
 
@@ -135,187 +233,7 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
-        let [version] = read_array(source)?;
-        if version != VERSION {
-            let what = format!("a key/value snapshot of version {version}; this is {VERSION}");
-            return Err(SnapshotError(what));
-        }
-        let mut restored = Machine::default();
-        let keys = u64::from_le_bytes(read_array(source)?);
-        for _ in 0..keys {
-            let key = read_bytes(source, "key", KEY_BYTES_MAX)?;
-            let value = read_bytes(source, "value", VALUE_BYTES_MAX)?;
-            restored.put(&key, value);
-        }
-        if restored.keys != keys {
-            return Err(SnapshotError("a key stands twice in the snapshot".to_owned()));
-        }
-        if source.read(&mut [0])? != 0 {
-            return Err(SnapshotError("bytes follow the last key of the snapshot".to_owned()));
-        }
-        *self = restored;
+        *self = snapshot::read(source)?;
         Ok(())
-    }
-}
-
-/// A version, the number of keys, then each key and its value, as `codec.rs` says.
-impl Capture for Machine {
-    fn write_to(self: Box<Self>, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
-        let mut piece = codec::encode(&self.keys);
-        for (key, value) in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
-            codec::put(&(&key[..], value.as_slice()), &mut piece);
-            if piece.len() >= PIECE_BYTES {
-                sink.write(&piece)?;
-                piece.clear();
-            }
-        }
-        sink.write(&piece)
-    }
-}
-
-fn read_array<const N: usize>(source: &mut dyn SnapshotSource) -> Result<[u8; N], SnapshotError> {
-    let mut array = [0; N];
-    source.read_exact(&mut array)?;
-    Ok(array)
-}
-
-fn read_bytes(
-    source: &mut dyn SnapshotSource,
-    what: &str,
-    bytes_max: usize,
-) -> Result<Vec<u8>, SnapshotError> {
-    let length = u64::from_le_bytes(read_array(source)?);
-    if length > bytes_max as u64 {
-        let text = format!("a {what} of {length} bytes in the snapshot; {bytes_max} are allowed");
-        return Err(SnapshotError(text));
-    }
-    let mut bytes = vec![0; length as usize];
-    source.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn snapshot(machine: &Machine) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        machine.capture().write_to(&mut bytes).unwrap();
-        bytes
-    }
-
-    fn put(machine: &mut Machine, key: &[u8], value: &[u8]) -> Reply {
-        machine.execute(&Command::Put { key, value }.encode())
-    }
-
-    #[test]
-    fn keys_and_values_over_the_limit_are_refused_and_nothing_changes() {
-        let mut machine = Machine::default();
-        let long_key = vec![b'k'; KEY_BYTES_MAX + 1];
-        let long_value = vec![b'v'; VALUE_BYTES_MAX + 1];
-        let refused = put(&mut machine, &long_key, b"v");
-        assert_eq!(refused, Reply::Refused(Refusal::KeyTooLong { bytes: 4097, bytes_max: 4096 }));
-        let too_long = Refusal::ValueTooLong { bytes: 524_289, bytes_max: 524_288 };
-        assert_eq!(put(&mut machine, b"k", &long_value), Reply::Refused(too_long));
-        assert!(machine.is_empty());
-
-        assert_eq!(put(&mut machine, &long_key[1..], &long_value[1..]), Reply::Done);
-        let append = Command::Append { key: &long_key[1..], value: b"+" };
-        assert_eq!(machine.execute(&append.encode()), Reply::Refused(too_long));
-        assert_eq!(machine.get(&long_key[1..]), Some(&long_value[1..]));
-    }
-
-    #[test]
-    fn what_can_not_be_read_is_refused() {
-        let mut machine = Machine::default();
-        assert_eq!(machine.execute(b""), Reply::Refused(Refusal::Malformed));
-        assert_eq!(machine.answer(b"\x02"), QueryReply::Malformed);
-    }
-
-    #[test]
-    fn a_capture_shows_the_moment_it_was_taken() {
-        let mut machine = Machine::default();
-        put(&mut machine, b"a", b"1");
-        let before = snapshot(&machine);
-        let capture = machine.capture();
-        put(&mut machine, b"a", b"2");
-        machine.execute(&Command::Append { key: b"a", value: b"3" }.encode());
-        put(&mut machine, b"b", b"4");
-        let mut bytes = Vec::new();
-        capture.write_to(&mut bytes).unwrap();
-        assert_eq!(bytes, before);
-    }
-
-    #[test]
-    fn a_damaged_snapshot_is_refused_and_changes_nothing() {
-        let mut machine = Machine::default();
-        put(&mut machine, b"a", b"1");
-        put(&mut machine, b"b", b"2");
-        let good = snapshot(&machine);
-        let mut other = Machine::default();
-        put(&mut other, b"c", b"3");
-        let before = other.clone();
-        let changed = |at: usize, byte: u8| {
-            let mut bytes = good.clone();
-            bytes[at] = byte;
-            bytes
-        };
-        let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|length| good[..length].into()).collect();
-        bad.push([&good[..], b"x"].concat());
-        bad.extend([changed(0, 9), changed(1, 1), changed(1, 3), changed(16, 0xff)]);
-        bad.push([&good[..1], &[2, 0, 0, 0, 0, 0, 0, 0], &good[9..27], &good[9..27]].concat());
-        for bytes in bad {
-            assert!(other.restore(&mut &bytes[..]).is_err(), "{bytes:?}");
-            assert_eq!(other, before);
-        }
-        other.restore(&mut &good[..]).unwrap();
-        assert_eq!(other, machine);
-    }
-
-    #[test]
-    fn a_snapshot_of_little_is_small() {
-        assert_eq!(snapshot(&Machine::default()).len(), 9);
-    }
-
-    proptest! {
-        /// Against a plain map, with snapshots restored now and then.
-        #[test]
-        fn random_commands_go_as_in_a_map(
-            steps in prop::collection::vec((0u8..4, 0u8..6, prop::collection::vec(any::<u8>(), 0..5)), 0..200),
-        ) {
-            let mut machine = Machine::default();
-            let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-            for (what, key, value) in steps {
-                let key = vec![b'k', key];
-                let reply = match what {
-                    0 => put(&mut machine, &key, &value),
-                    1 => machine.execute(&Command::Append { key: &key, value: &value }.encode()),
-                    2 => machine.execute(&Command::Delete { key: &key }.encode()),
-                    _ => {
-                        let bytes = snapshot(&machine);
-                        machine = Machine::default();
-                        machine.restore(&mut &bytes[..]).unwrap();
-                        continue;
-                    }
-                };
-                let expected = match what {
-                    0 => {
-                        model.insert(key.clone(), value);
-                        Reply::Done
-                    }
-                    1 => {
-                        let old = model.entry(key.clone()).or_default();
-                        old.extend(value);
-                        Reply::Appended { length: old.len() as u64 }
-                    }
-                    _ => Reply::Deleted { existed: model.remove(&key).is_some() },
-                };
-                prop_assert_eq!(reply, expected);
-                let get = machine.answer(&Query::Get { key: &key }.encode());
-                prop_assert_eq!(get, QueryReply::Value(model.get(&key).cloned()));
-                prop_assert_eq!(machine.len(), model.len() as u64);
-            }
-        }
     }
 }

@@ -104,19 +104,19 @@ fn client(target: &Target) -> Client {
 
 fn put(change: &Change) -> Result<(), Failure> {
     let value = value(&change.value)?;
-    client(&change.target).put(change.key.as_bytes(), &value).map_err(failure)
+    client(&change.target).put(change.key.as_bytes(), &value).map_err(failure).map(drop)
 }
 
 fn append(change: &Change) -> Result<(), Failure> {
     let value = value(&change.value)?;
-    let length = client(&change.target).append(change.key.as_bytes(), &value).map_err(failure)?;
-    print(format!("{length}\n").as_bytes())
+    let done = client(&change.target).append(change.key.as_bytes(), &value).map_err(failure)?;
+    print(format!("{}\n", done.length).as_bytes())
 }
 
 fn remove(delete: &Delete) -> Result<(), Failure> {
     match client(&delete.target).delete(delete.key.as_bytes()).map_err(failure)? {
-        true => Ok(()),
-        false => Err(not_found(&delete.key)),
+        Some(_) => Ok(()),
+        None => Err(not_found(&delete.key)),
     }
 }
 
@@ -154,11 +154,11 @@ fn not_found(key: &str) -> Failure {
 /// What happened, and what to do about it.
 fn failure(error: Error) -> Failure {
     let advice = match &error {
-        Error::Refused(_) | Error::OtherVersion => "",
         Error::NotDone(_) | Error::NotRead(_) => {
             "; nothing has changed. `kv status` shows which members are up; a majority must be"
         }
         Error::Unknown(_) => "; look with `kv get` before doing it again",
+        _ => "",
     };
     let status = if matches!(error, Error::Unknown(_)) { UNKNOWN } else { NOT_DONE };
     Failure { text: format!("{error}{advice}"), status }

@@ -9,7 +9,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kv::{Client, Cluster, Error, Refusal, Server, VALUE_BYTES_MAX};
+use kv::{
+    Appended, Client, Cluster, Condition, Error, Item, Page, Refusal, Server, VALUE_BYTES_MAX,
+    Versioned, Write,
+};
 use raft_host::Host;
 
 /// Three members on ports that were free a moment ago.
@@ -44,13 +47,48 @@ fn a_client_puts_gets_appends_and_deletes() {
     let _hosts = start(&cluster);
     let mut client = Client::new(&cluster);
     assert_eq!(client.get(b"k"), Ok(None));
-    client.put(b"k", b"hello").unwrap();
-    assert_eq!(client.append(b"k", b" world"), Ok(11));
+    assert_eq!(client.get_or_empty(b"k"), Ok(Vec::new()));
+    assert_eq!(client.put(b"k", b"hello"), Ok(1));
+    assert_eq!(client.append(b"k", b" world"), Ok(Appended { length: 11, version: 2 }));
     assert_eq!(client.get(b"k"), Ok(Some(b"hello world".to_vec())));
     assert_eq!(client.another().get(b"k"), Ok(Some(b"hello world".to_vec())));
-    assert_eq!(client.delete(b"k"), Ok(true));
-    assert_eq!(client.delete(b"k"), Ok(false));
+    assert_eq!(client.delete(b"k"), Ok(Some(2)));
+    assert_eq!(client.delete(b"k"), Ok(None));
     assert_eq!(client.get(b"k"), Ok(None));
+}
+
+#[test]
+fn a_client_sets_by_version_does_batches_and_scans() {
+    let cluster = cluster();
+    let _hosts = start(&cluster);
+    let mut client = Client::new(&cluster);
+    assert_eq!(client.compare_and_set(b"k/1", 1, b"x"), Err(Error::NoKey));
+    assert_eq!(client.compare_and_set(b"k/1", 0, b"x"), Ok(1));
+    assert_eq!(client.compare_and_set(b"k/1", 0, b"y"), Err(Error::WrongVersion { version: 1 }));
+    let found = Versioned { value: b"x".to_vec(), version: 1 };
+    assert_eq!(client.get_versioned(b"k/1"), Ok(Some(found)));
+
+    let moving = |version| {
+        let conditions = [
+            Condition::Version { key: b"k/1", version },
+            Condition::Value { key: b"k/2", value: None },
+        ];
+        (conditions, [Write::Delete { key: b"k/1" }, Write::Put { key: b"k/2", value: b"x" }])
+    };
+    let (conditions, writes) = moving(2);
+    let failed = Error::ConditionFailed { condition: 0, version: 1 };
+    assert_eq!(client.batch(&conditions, &writes), Err(failed));
+    let (conditions, writes) = moving(1);
+    assert_eq!(client.batch(&conditions, &writes), Ok(vec![1, 1]));
+
+    client.put(b"k/3", b"z").unwrap();
+    client.put(b"l", b"not in it").unwrap();
+    let item = |key: &[u8], value: &[u8]| Item { key: key.into(), value: value.into(), version: 1 };
+    let first = Page { items: vec![item(b"k/2", b"x")], has_more: true };
+    assert_eq!(client.scan(b"k/", None, 1), Ok(first));
+    let second = Page { items: vec![item(b"k/3", b"z")], has_more: false };
+    assert_eq!(client.scan(b"k/", Some(b"k/2"), 9), Ok(second));
+    assert_eq!(client.scan(b"", None, 0), Err(Error::Refused(Refusal::LimitZero)));
 }
 
 #[test]
@@ -65,6 +103,8 @@ fn keys_and_values_over_the_limit_are_refused_with_their_length() {
     assert_eq!(client.put(b"k", &[&long[..], b"+"].concat()), Err(Error::Refused(too_long)));
     let key_too_long = Refusal::KeyTooLong { bytes: 5000, bytes_max: 4096 };
     assert_eq!(client.get(&[0; 5000]), Err(Error::Refused(key_too_long)));
+    assert_eq!(client.put(b"", b"v"), Err(Error::Refused(Refusal::KeyEmpty)));
+    assert_eq!(client.get(b""), Err(Error::Refused(Refusal::KeyEmpty)));
     assert_eq!(client.get(b"k").unwrap().map(|value| value.len()), Some(VALUE_BYTES_MAX));
 }
 
@@ -111,7 +151,9 @@ fn a_member_that_was_away_for_long_is_sent_a_snapshot() {
         .map(|name| {
             let mut client = first.another();
             thread::spawn(move || {
-                (0..=255u8).for_each(|key| client.put(&[name, key], &[key, name]).unwrap());
+                for key in 0..=255u8 {
+                    client.put(&[name, key], &[key, name]).unwrap();
+                }
             })
         })
         .collect();

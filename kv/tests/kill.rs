@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Members;
-use kv::Client;
+use kv::{Appended, Client};
 
 const KILLS: usize = 100;
 const CLIENTS: u8 = 8;
@@ -50,8 +50,9 @@ fn work(
         if done.is_err() {
             return (marks, true);
         }
-        assert_eq!(done, Ok(u64::from(marks + 1) * 7), "client {name}: an append was there twice");
         marks += 1;
+        let once = Appended { length: u64::from(marks) * 7, version: marks.into() };
+        assert_eq!(done, Ok(once), "client {name}: an append was there twice");
         client.put(&[b'p', name], &marks.to_le_bytes()).unwrap();
         acknowledged.fetch_add(1, Relaxed);
     }

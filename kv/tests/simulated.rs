@@ -2,8 +2,7 @@
 //! knows the log, and by a checker that knows nothing but the histories.
 //! `SEED=42 cargo test -p kv --test simulated` replays one.
 
-use kv::command::{Command, Query, QueryReply, Reply};
-use kv::machine::Machine;
+use kv::{Command, Machine, Query, QueryReply, Reply};
 use simulator::dice::Dice;
 use simulator::history::{Action, Answer, History, Operation, Outcome};
 use simulator::linearizability::{Checker, Verdict};
@@ -19,6 +18,8 @@ fn ask(dice: &mut Dice) -> Asked {
         0..4 => return Asked::Query(Query::Get { key: &key }.encode()),
         4..6 => Command::Put { key: &key, value },
         6 => Command::Delete { key: &key },
+        // Keys are written about as often as they are removed, so this is often their version.
+        7 => Command::CompareAndSet { key: &key, expect: dice.below(5), value },
         _ => Command::Append { key: &key, value },
     };
     Asked::Command(command.encode())
@@ -31,29 +32,41 @@ fn text(bytes: &[u8]) -> String {
 /// Key and action of what was asked.
 fn action(asked: &Asked) -> (String, Action) {
     match asked {
-        Asked::Query(bytes) => {
-            let Query::Get { key } = Query::decode(bytes).expect("it was encoded above");
-            (text(key), Action::Get)
-        }
+        Asked::Query(bytes) => match Query::decode(bytes).expect("it was encoded above") {
+            Query::Get { key } => (text(key), Action::Get),
+            Query::Scan { .. } => unreachable!("none is asked"),
+        },
         Asked::Command(bytes) => match Command::decode(bytes).expect("it was encoded above") {
             Command::Put { key, value } => (text(key), Action::put(text(value))),
             Command::Append { key, value } => (text(key), Action::append(text(value))),
             Command::Delete { key } => (text(key), Action::Delete),
+            Command::CompareAndSet { key, expect, value } => {
+                (text(key), Action::cas(expect, text(value)))
+            }
+            Command::Batch { .. } => unreachable!("none is asked"),
         },
     }
 }
 
-/// An answer as far as a history can say it; the length that an append replies is judged elsewhere.
-fn answer(asked: &Asked, reply: &[u8]) -> Answer {
-    match asked {
-        Asked::Query(_) => match QueryReply::decode(reply).expect("the machine wrote it") {
-            QueryReply::Value(value) => Answer { value: value.as_deref().map(text), version: None },
-            QueryReply::Malformed => panic!("a query was called malformed"),
-        },
-        Asked::Command(_) => match Reply::decode(reply).expect("the machine wrote it") {
-            Reply::Refused(why) => panic!("refused: {why}"),
-            _ => Answer::default(),
-        },
+/// How an operation ended, as far as a history can say it; the length that an append replies is judged
+/// elsewhere.
+fn answer(asked: &Asked, reply: &[u8]) -> (Outcome, Answer) {
+    if let Asked::Query(_) = asked {
+        return match QueryReply::decode(reply).expect("the machine wrote it") {
+            QueryReply::Value(Some(found)) => {
+                (Outcome::Ok, Answer::value(text(&found.value)).at(found.version))
+            }
+            QueryReply::Value(None) => (Outcome::Ok, Answer::version(0)),
+            other => panic!("a get was answered {other:?}"),
+        };
+    }
+    match Reply::decode(reply).expect("the machine wrote it") {
+        Reply::Written { version }
+        | Reply::Appended { version, .. }
+        | Reply::Deleted { version } => (Outcome::Ok, Answer::version(version)),
+        Reply::NoKey => (Outcome::Failed, Answer::version(0)),
+        Reply::WrongVersion { version } => (Outcome::Failed, Answer::version(version)),
+        other => panic!("a command was answered {other:?}"),
     }
 }
 
@@ -64,9 +77,8 @@ fn history(operations: &[world::Operation]) -> History {
         let mut operation = Operation::new(seen.client as u64, key, action, seen.called * 1000);
         match &seen.outcome {
             world::Outcome::Done(reply) => {
-                operation.outcome = Outcome::Ok;
+                (operation.outcome, operation.result) = answer(&seen.asked, reply);
                 operation.return_ns = seen.returned.map(|at| at * 1000);
-                operation.result = answer(&seen.asked, reply);
             }
             world::Outcome::Unknown => operation.outcome = Outcome::Unknown,
         }
@@ -85,7 +97,7 @@ fn the_store_is_linearizable() {
     let first = seed.or_else(|| from_environment("FIRST")).unwrap_or(0);
     let seeds = if seed.is_some() { 1 } else { from_environment("SEEDS").unwrap_or(30) };
     let trial = Trial::new(Machine::default, ask).steps(200);
-    let (mut acknowledged, mut undecided) = (0, 0);
+    let (mut acknowledged, mut undecided, mut set, mut refused) = (0, 0, 0, 0);
     for seed in first..first + seeds {
         let report = trial.run(seed);
         if let Some(violation) = report.violation {
@@ -93,13 +105,21 @@ fn the_store_is_linearizable() {
             panic!("SEED={seed}: {violation}\nand so does:\n{shrunk}");
         }
         acknowledged += report.counts.acknowledged;
-        match Checker::default().check(&history(&report.operations)).verdict {
+        let history = history(&report.operations);
+        let sets = history.operations().iter().filter(|seen| seen.action.name() == "cas");
+        set += sets.clone().filter(|seen| seen.outcome == Outcome::Ok).count() as u64;
+        refused += sets.filter(|seen| seen.outcome == Outcome::Failed).count() as u64;
+        match Checker::default().check(&history).verdict {
             Verdict::Linearizable => {}
             Verdict::Inconclusive { .. } => undecided += 1,
             wrong @ Verdict::NotLinearizable(_) => panic!("SEED={seed}: {wrong:?}"),
         }
     }
-    println!("{seeds} seeds: {acknowledged} acknowledged, {undecided} histories undecided");
+    println!(
+        "{seeds} seeds: {acknowledged} acknowledged, {set} set by version and {refused} refused, \
+         {undecided} histories undecided"
+    );
+    assert!(set > seeds && refused > seeds, "vacuous: {set} set by version, {refused} refused");
     assert!(acknowledged > 50 * seeds, "vacuous: {acknowledged} acknowledged");
     assert!(10 * undecided <= seeds, "vacuous: {undecided} histories undecided");
 }

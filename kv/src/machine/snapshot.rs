@@ -1,0 +1,74 @@
+//! The state as bytes: a version, the number of keys, then each key, its value and its version, as
+//! `codec.rs` says.
+
+use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
+use std::sync::Arc;
+
+use super::{Machine, Slot};
+use crate::codec::{self, VERSION};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// A snapshot is handed on in pieces of about this size.
+const PIECE_BYTES: usize = 64 << 10;
+
+impl Capture for Machine {
+    fn write_to(self: Box<Self>, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
+        let mut piece = codec::encode(&self.keys);
+        for (key, slot) in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
+            codec::put(&(&key[..], slot.value.as_slice(), slot.version), &mut piece);
+            if piece.len() >= PIECE_BYTES {
+                sink.write(&piece)?;
+                piece.clear();
+            }
+        }
+        sink.write(&piece)
+    }
+}
+
+/// Reads a whole snapshot.
+pub(super) fn read(source: &mut dyn SnapshotSource) -> Result<Machine, SnapshotError> {
+    let [version] = read_array(source)?;
+    if version != VERSION {
+        let what = format!("a key/value snapshot of version {version}; this is {VERSION}");
+        return Err(SnapshotError(what));
+    }
+    let mut restored = Machine::default();
+    let keys = u64::from_le_bytes(read_array(source)?);
+    for _ in 0..keys {
+        let key = read_bytes(source, "key", KEY_BYTES_MAX)?;
+        let value = Arc::new(read_bytes(source, "value", VALUE_BYTES_MAX)?);
+        let version = u64::from_le_bytes(read_array(source)?);
+        if version == 0 {
+            return Err(SnapshotError("a key of version 0 in the snapshot".to_owned()));
+        }
+        restored.insert(&key, Slot { version, value });
+    }
+    if restored.keys != keys {
+        return Err(SnapshotError("a key stands twice in the snapshot".to_owned()));
+    }
+    if source.read(&mut [0])? != 0 {
+        return Err(SnapshotError("bytes follow the last key of the snapshot".to_owned()));
+    }
+    Ok(restored)
+}
+
+fn read_array<const N: usize>(source: &mut dyn SnapshotSource) -> Result<[u8; N], SnapshotError> {
+    let mut array = [0; N];
+    source.read_exact(&mut array)?;
+    Ok(array)
+}
+
+fn read_bytes(
+    source: &mut dyn SnapshotSource,
+    what: &str,
+    bytes_max: usize,
+) -> Result<Vec<u8>, SnapshotError> {
+    let length = u64::from_le_bytes(read_array(source)?);
+    if length > bytes_max as u64 {
+        let text = format!("a {what} of {length} bytes in the snapshot; {bytes_max} are allowed");
+        return Err(SnapshotError(text));
+    }
+    let mut bytes = vec![0; length as usize];
+    source.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
