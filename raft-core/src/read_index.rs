@@ -149,8 +149,12 @@ impl LeaderReads {
 pub(crate) struct FollowerReads {
     /// Not asked yet: tickets `first..=last` and the ticks since the first of them.
     unasked: Option<Run>,
-    /// Asked and not answered: the ids of newer requests answer the older runs as well.
+    /// Asked and not answered, each with the first request that asked for it. That one's answer ends
+    /// it, and so does the answer to any later one: where answers take longer than it takes to ask
+    /// again, the newest request is never the one that is answered.
     asked: VecDeque<(u64, Run)>,
+    /// The newest request.
+    newest: u64,
     ticks_since_asked: u32,
 }
 
@@ -181,9 +185,7 @@ impl FollowerReads {
 
     /// A request with this id goes out. It asks for everything that waits.
     pub(crate) fn asked(&mut self, id: u64) {
-        for (asked_id, _) in &mut self.asked {
-            *asked_id = id;
-        }
+        self.newest = id;
         if let Some(run) = self.unasked.take() {
             self.asked.push_back((id, run));
         }
@@ -196,11 +198,14 @@ impl FollowerReads {
             Some(index) => ReadEnd::Ready(index),
             None => ReadEnd::Rejected(ReadRejected::LeaderChanged),
         };
-        self.asked.retain(|(asked_id, run)| {
-            if *asked_id == id {
+        let newest = self.newest;
+        self.asked.retain(|(first_id, run)| {
+            // Requests are numbered one after the other, from anywhere.
+            let is_answered = id.wrapping_sub(*first_id) <= newest.wrapping_sub(*first_id);
+            if is_answered {
                 tickets.end(run.first, run.last, end);
             }
-            *asked_id != id
+            !is_answered
         });
     }
 

@@ -47,9 +47,11 @@ impl FollowerReads {
 impl Fingerprint for FollowerReads {
     fn digest(&self, digest: &mut Digest<'_>) {
         // Its holder says whether it is time to ask again.
-        let FollowerReads { unasked, asked, ticks_since_asked: _ } = self;
+        let FollowerReads { unasked, asked, newest, ticks_since_asked: _ } = self;
         unasked.digest(digest);
         digest.list(asked.iter().map(|(id, run)| (*id, run)));
+        // With nothing asked, no answer fits.
+        digest.number(if asked.is_empty() { 0 } else { *newest });
     }
 }
 
