@@ -79,6 +79,7 @@ pub struct Ghost {
     acknowledged: BTreeMap<LogIndex, u64>,
     /// The newest index whose effect some client has seen.
     seen: LogIndex,
+    reads_answered: u64,
     /// Whether disks are not looked at: what is false on them is then seen by its consequences alone.
     pub is_blind_to_disks: bool,
     /// The first violation.
@@ -398,6 +399,12 @@ impl Ghost {
             format!("{read:?} saw the state at {index}, asked when {seen} had been seen")
         });
         self.seen = self.seen.max(index);
+        self.reads_answered += 1;
+    }
+
+    /// How many reads were answered.
+    pub fn reads_answered(&self) -> u64 {
+        self.reads_answered
     }
 
     /// A read was not answered.
