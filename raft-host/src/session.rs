@@ -66,7 +66,7 @@ use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::LogIndex;
 
 pub use client::{SessionClient, SessionError};
-pub use envelope::{Answer, BadAnswer, Session, SessionId};
+pub use envelope::{Answer, BadAnswer, Session, SessionId, without_session};
 pub use table::Limits;
 
 use envelope::Envelope;
@@ -82,6 +82,8 @@ use table::{Table, Verdict};
 /// - The table is bounded by **count**; the session used least recently, by log order and so alike on
 ///   every member, makes room.
 /// - The table is part of the snapshot. Queries need no session and pass through.
+/// - A command [without a session](without_session) is applied as it comes, and leaves nothing in the
+///   table: for clients who can tell by themselves what became of it.
 #[derive(Debug)]
 pub struct Sessions<M> {
     machine: M,
@@ -92,10 +94,16 @@ pub struct Sessions<M> {
 #[derive(Default)]
 struct Run<'a> {
     entries: Vec<Entry<'a>>,
-    clients: Vec<u128>,
+    /// `None` where there is no session.
+    clients: Vec<Option<u128>>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn push(&mut self, entry: Entry<'a>, client: Option<u128>) {
+        self.entries.push(entry);
+        self.clients.push(client);
+    }
+
     fn holds(&self, index: LogIndex) -> bool {
         self.entries.first().is_some_and(|first| first.id.index <= index)
     }
@@ -133,6 +141,9 @@ impl<M: StateMachine> Sessions<M> {
                 let opened = Answer::Opened(self.table.open(client, index));
                 return replies.push(index, opened.to_bytes());
             }
+            Some(Envelope::Bare { command }) => {
+                return run.push(Entry { data: command, ..entry }, None);
+            }
             Some(Envelope::Command { session, sequence, command }) => (session, sequence, command),
         };
         let mut verdict = self.table.judge(session, sequence, index);
@@ -143,10 +154,7 @@ impl<M: StateMachine> Sessions<M> {
             verdict = self.table.judge(session, sequence, index);
         }
         match verdict {
-            Verdict::New => {
-                run.entries.push(Entry { data, ..entry });
-                run.clients.push(session.client);
-            }
+            Verdict::New => run.push(Entry { data, ..entry }, Some(session.client)),
             Verdict::Running(original) => {
                 // It is parked. The newest copy is the one to be answered, because whoever sent it
                 // has given up the earlier ones.
@@ -170,25 +178,25 @@ impl<M: StateMachine> Sessions<M> {
         let mut given: Vec<(LogIndex, Bytes)> = inner.drain().collect();
         given.sort_by_key(|(index, _)| *index);
 
-        for (index, reply) in &given {
-            // Something that was parked before this run.
-            if !run.holds(*index)
-                && let Some(waiter) = self.table.stop_waiting(*index)
-            {
+        // What was parked before this run.
+        for (index, reply) in given.iter().filter(|(index, _)| !run.holds(*index)) {
+            let mut answer_at = *index;
+            if let Some(waiter) = self.table.stop_waiting(*index) {
                 self.table.finish(waiter.client, *index, reply);
-                replies.push(waiter.answer_at, Answer::Applied(reply.clone()).to_bytes());
+                answer_at = waiter.answer_at;
             }
+            replies.push(answer_at, Answer::Applied(reply.clone()).to_bytes());
         }
         for (entry, client) in run.entries.drain(..).zip(run.clients.drain(..)) {
             let index = entry.id.index;
             let reply = given.binary_search_by_key(&index, |(index, _)| *index);
             if reply.is_err() && parked.binary_search(&index).is_ok() {
-                self.table.wait(client, index);
+                client.into_iter().for_each(|client| self.table.wait(client, index));
                 replies.park(index);
                 continue;
             }
             let reply = reply.map_or_else(|_| Bytes::new(), |at| given[at].1.clone());
-            self.table.finish(client, index, &reply);
+            client.into_iter().for_each(|client| self.table.finish(client, index, &reply));
             replies.push(index, Answer::Applied(reply).to_bytes());
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   open      1 | 0 | client: u128
 //!   command   1 | 1 | client: u128 | opened: u64 | sequence: u64 | command ...
+//!   bare      1 | 2 | command ...
 //!   answer    tag: u8 | opened: client u128, index u64 / applied: the reply / else nothing
 //! ```
 //! Integers are little-endian; the first byte of a command is the version.
@@ -14,6 +15,7 @@ use std::fmt;
 const VERSION: u8 = 1;
 const OPEN: u8 = 0;
 const COMMAND: u8 = 1;
+const BARE: u8 = 2;
 
 /// Names a session: its client, and the index of the log entry that opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,12 +31,16 @@ pub struct SessionId {
 pub(super) enum Envelope<'a> {
     Open { client: u128 },
     Command { session: SessionId, sequence: u64, command: &'a [u8] },
+    Bare { command: &'a [u8] },
 }
 
 impl<'a> Envelope<'a> {
     /// `None` if this is no envelope, or one of another version.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let [VERSION, kind, rest @ ..] = bytes else { return None };
+        if *kind == BARE {
+            return Some(Envelope::Bare { command: rest });
+        }
         let (client, rest) = rest.split_first_chunk()?;
         let client = u128::from_le_bytes(*client);
         match *kind {
@@ -49,6 +55,13 @@ impl<'a> Envelope<'a> {
             _ => None,
         }
     }
+}
+
+/// Wraps a command that belongs to no session: it is applied as often as it comes into the log, and
+/// nothing is kept of it or of who sent it. For commands that do no harm when they are applied again,
+/// or that say by themselves what they expect to find. Answered by [`Answer::Applied`].
+pub fn without_session(command: &[u8]) -> Vec<u8> {
+    [&[VERSION, BARE], command].concat()
 }
 
 /// A client's half of a session: names its commands and counts them. Send a command again, the same

@@ -7,7 +7,7 @@ use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
 
-use super::{Answer, Limits, Session, SessionId, Sessions};
+use super::{Answer, Limits, Session, SessionId, Sessions, without_session};
 
 /// Keeps every command that it is given. One that begins with `p` is parked, one that begins with `w`
 /// replies to all that are parked; a reply is the number of commands so far and the command.
@@ -235,6 +235,32 @@ fn what_is_no_envelope_is_answered_and_not_applied() {
 }
 
 #[test]
+fn a_command_without_a_session_is_applied_each_time_it_comes_and_leaves_nothing() {
+    let mut machine = machine(8);
+    let empty = snapshot(&machine).len();
+    let bare = without_session(b"a");
+    assert_eq!(apply_one(&mut machine, 1, &bare), applied(b"\x01a"));
+    assert_eq!(apply_one(&mut machine, 2, &bare), applied(b"\x02a"));
+    assert_eq!(apply_one(&mut machine, 3, &without_session(b"")), applied(b"\x03"));
+    assert_eq!(machine.inner().commands, [&b"a"[..], b"a", b""]);
+    assert_eq!(machine.session_count(), 0);
+    let ledger = "a".len() * 2 + 3;
+    assert_eq!(snapshot(&machine).len(), empty + ledger, "the table has not grown");
+}
+
+#[test]
+fn a_command_without_a_session_is_parked_and_answered_even_across_a_snapshot() {
+    let mut machine = machine(8);
+    assert_eq!(apply(&mut machine, 1, &[without_session(b"p")]), []);
+    let mut restored = Sessions::new(Ledger::default(), Limits::default());
+    restored.restore(&mut &snapshot(&machine)[..]).unwrap();
+    for machine in [&mut machine, &mut restored] {
+        let replies = apply(machine, 2, &[without_session(b"w")]);
+        assert_eq!(replies, [(1, applied(b"\x02w")), (2, applied(b"\x02w"))]);
+    }
+}
+
+#[test]
 fn a_damaged_snapshot_changes_nothing() {
     let mut machine = machine(4);
     let mut session = opened(&mut machine, 1, 7);
@@ -278,6 +304,13 @@ struct ModelSession {
 
 impl Model {
     fn apply(&mut self, room: usize, index: LogIndex, step: &Step) -> Vec<(LogIndex, Answer)> {
+        if step.is_bare {
+            let nobody = SessionId { client: u128::MAX, opened: index };
+            let mut replies = Vec::new();
+            let reply = self.execute((index, nobody, 0), &step.data, &mut replies);
+            replies.extend(reply.map(|reply| (index, reply)));
+            return replies;
+        }
         let at = self.sessions.iter().position(|session| session.id.client == step.client);
         let Some((id, sequence)) = step.command else {
             let id = SessionId { client: step.client, opened: index };
@@ -313,40 +346,58 @@ impl Model {
         } else {
             session.sequence = sequence;
             session.reply = None;
-            self.commands.push(step.data.clone());
-            let reply = [&[self.commands.len() as u8], &step.data[..]].concat();
-            match step.data[0] {
-                b'p' => self.parked.push((index, id, sequence, index)),
-                b'w' => {
-                    for (_, id, sequence, answer_at) in std::mem::take(&mut self.parked) {
-                        replies.push((answer_at, applied(&reply)));
-                        let waiter = self.sessions.iter_mut().find(|s| s.id == id);
-                        if let Some(waiter) = waiter.filter(|s| s.sequence == sequence) {
-                            waiter.reply = Some(applied(&reply));
-                        }
-                    }
-                    session.reply = Some(applied(&reply));
-                }
-                b's' => session.reply = Some(applied(b"")),
-                _ => session.reply = Some(applied(&reply)),
-            }
+            session.reply = self.execute((index, id, sequence), &step.data, &mut replies);
             replies.extend(session.reply.clone().map(|reply| (index, reply)));
         }
         self.sessions.push(session);
         replies
     }
+
+    /// What the inner machine replies, unless it parks the command, and whom else it answers.
+    fn execute(
+        &mut self,
+        (index, id, sequence): (LogIndex, SessionId, u64),
+        data: &[u8],
+        replies: &mut Vec<(LogIndex, Answer)>,
+    ) -> Option<Answer> {
+        self.commands.push(data.to_vec());
+        let reply = applied(&[&[self.commands.len() as u8], data].concat());
+        match data[0] {
+            b'p' => {
+                self.parked.push((index, id, sequence, index));
+                return None;
+            }
+            b'w' => {
+                for (_, id, sequence, answer_at) in std::mem::take(&mut self.parked) {
+                    replies.push((answer_at, reply.clone()));
+                    let waiter = self.sessions.iter_mut().find(|s| s.id == id);
+                    if let Some(waiter) = waiter.filter(|s| s.sequence == sequence) {
+                        waiter.reply = Some(reply.clone());
+                    }
+                }
+            }
+            b's' => return Some(applied(b"")),
+            _ => {}
+        }
+        Some(reply)
+    }
 }
 
-/// One entry of the log: an opening, or a command with session and sequence.
+/// One entry of the log: an opening, or a command with session and sequence or without.
 #[derive(Clone, Debug)]
 struct Step {
     client: u128,
     command: Option<(SessionId, u64)>,
+    /// It has no session.
+    is_bare: bool,
     data: Vec<u8>,
 }
 
 impl Step {
     fn bytes(&self) -> Vec<u8> {
+        if self.is_bare {
+            return without_session(&self.data);
+        }
         let mut session = Session::new(self.client);
         let Some((id, sequence)) = self.command else { return session.open() };
         session.opened(id);
@@ -360,7 +411,7 @@ impl Step {
 type Dice = (u8, i8, u8, bool, bool);
 
 fn history() -> impl Strategy<Value = Vec<Dice>> {
-    let dice = (0u8..5, -2i8..3, 0u8..12, any::<bool>(), prop::bool::weighted(0.1));
+    let dice = (0u8..5, -2i8..3, 0u8..16, any::<bool>(), prop::bool::weighted(0.1));
     prop::collection::vec(dice, 1..120)
 }
 
@@ -377,7 +428,8 @@ proptest! {
         let mut ran: BTreeSet<(SessionId, u64)> = BTreeSet::new();
         for (at, (client, distance, what, ends, restored)) in dice.iter().enumerate() {
             let (index, client) = (at as u64 + 1, u128::from(*client));
-            let data = match what { 0 => b"p", 1 => b"w", 2 => b"s", _ => b"x" }.to_vec();
+            let data = match what { 0 | 12 => b"p", 1 | 13 => b"w", 2 | 14 => b"s", _ => b"x" }.to_vec();
+            let is_bare = *what >= 12;
             let entry = known.entry(client).or_default();
             let command = match entry.0.last() {
                 Some(newest) if *what < 10 => {
@@ -389,11 +441,11 @@ proptest! {
                 }
                 _ => None,
             };
-            let step = Step { client, command, data };
+            let step = Step { client, command, is_bare, data };
             batch.push(step.bytes());
             let before = model.commands.len();
             let replies = model.apply(room as usize, index, &step);
-            if model.commands.len() > before {
+            if model.commands.len() > before && !is_bare {
                 prop_assert!(ran.insert(step.command.unwrap()), "{:?} ran twice", step);
             }
             for (_, answer) in &replies {
