@@ -27,6 +27,7 @@ pub mod limits;
 pub mod machine;
 pub mod query;
 pub mod server;
+pub mod versioned;
 
 pub use client::{Appended, Client, Error};
 pub use cluster::Cluster;
@@ -39,3 +40,4 @@ pub use limits::{
 pub use machine::Machine;
 pub use query::{Item, Page, Query, QueryReply, Versioned};
 pub use server::Server;
+pub use versioned::{GetError, PutError, VersionedClient};

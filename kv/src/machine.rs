@@ -130,7 +130,7 @@ impl Machine {
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> u64 {
-        // Nobody counts so far, but a forged snapshot may say that somebody has.
+        // Nobody counts that far, but a forged snapshot may say that somebody has.
         let version = self.version(key).saturating_add(1);
         self.insert(key, Slot { version, value: Arc::new(value.to_vec()) });
         version
