@@ -21,12 +21,15 @@ Examples:
 Each member listens on the named port for the other members, and on the port 1000 above it for
 clients. Where that does not suit, name both: 1=127.0.0.1:7001/9001.
 
+Every key has a version: the number of times it was written since it was not there. --json shows it.
+
 Exit status:
   0  done
-  1  the key is not there (get, delete)
+  1  the key is not there (get, delete, cas)
   2  the arguments can't be understood
   3  surely not done: refused, or no leader was found in time
-  4  perhaps done: the cluster did not answer in time";
+  4  perhaps done: the cluster did not answer in time
+  5  the key has another version than the expected one (cas); nothing has changed";
 
 /// A replicated key/value store: three members survive the loss of one.
 #[derive(Debug, Parser)]
@@ -53,7 +56,8 @@ identity yet, so whoever reaches the ports can read and write everything.")]
     Put(Change),
     /// Print the value of a key, and a line end.
     #[command(after_help = "Example:\n  kv get greeting\n  \
-                            kv get --raw picture > picture.png")]
+                            kv get --raw picture > picture.png\n  \
+                            kv get --json greeting")]
     Get(Get),
     /// Lengthen the value of a key; an absent key counts as an empty one. Prints the new length.
     #[command(after_help = "Example:\n  kv append greeting ' world'")]
@@ -61,6 +65,21 @@ identity yet, so whoever reaches the ports can read and write everything.")]
     /// Remove a key.
     #[command(after_help = "Example:\n  kv delete greeting")]
     Delete(Delete),
+    /// Give a key a value if it has this version, and print its version now.
+    ///
+    /// Version 0 is that of a key that is not there. Where it has another one, nothing changes, and the exit status is 5.
+    #[command(after_help = "\
+Example, of a counter that many may raise at once:
+  read=$(kv get --json visits)
+  kv cas visits $(jq .version <<< $read) $(( $(jq -r .value <<< $read) + 1 ))")]
+    Cas(Cas),
+    /// Print keys and values in the order of the keys' bytes.
+    ///
+    /// One a line, with a tab between them. Control characters, backslashes and what is no UTF-8 are escaped; --json shows everything.
+    #[command(after_help = "Example:\n  kv scan user/\n  \
+                            kv scan user/ --limit 1000 --after user/0999\n  \
+                            kv scan --json | jq .key")]
+    Scan(Scan),
     /// Show where each member stands.
     #[command(after_help = "Example:\n  kv status\n  kv status --json | jq")]
     Status(Status),
@@ -105,6 +124,47 @@ pub(crate) struct Change {
     /// The value, at most 512 KiB; `-` reads it from standard input
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
+    /// Print key and version as JSON; for append the length as well
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cas {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key, at most 4 KiB
+    pub(crate) key: String,
+    /// The version that it must have; 0 if it must not be there
+    pub(crate) version: u64,
+    /// The value, at most 512 KiB; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    /// Print key and version as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// What the keys begin with; without it, all keys
+    #[arg(default_value = "")]
+    pub(crate) prefix: String,
+    /// Print at most so many keys, and say if there are more
+    #[arg(long, value_name = "NUMBER", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Only keys after this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<String>,
+    /// Print the keys alone
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) keys: bool,
+    /// Print a JSON object a line, with key, value and version; what is no UTF-8 is key_hex or value_hex
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +174,9 @@ pub(crate) struct Get {
     /// Print the value alone, without a line end
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Print key, value and version as JSON; a value that is no UTF-8 is value_hex
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) json: bool,
     /// The key
     pub(crate) key: String,
 }
@@ -124,6 +187,9 @@ pub(crate) struct Delete {
     pub(crate) target: Target,
     /// The key
     pub(crate) key: String,
+    /// Print the key and the version that it had, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

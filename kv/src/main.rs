@@ -1,20 +1,20 @@
 //! The program `kv`: runs members of a cluster, and talks to them.
 
 mod args;
+mod operations;
 mod status;
 
-use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use kv::{Client, Error, Server};
+use kv::Server;
 use raft_host::HostError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use args::{Arguments, Change, Command, Delete, Get, Serve, Target};
+use args::{Arguments, Command, Serve};
 
 /// The key is not there.
 const NOT_FOUND: u8 = 1;
@@ -22,6 +22,8 @@ const NOT_FOUND: u8 = 1;
 const NOT_DONE: u8 = 3;
 /// Perhaps done.
 const UNKNOWN: u8 = 4;
+/// The key has another version than the expected one.
+const CONFLICT: u8 = 5;
 
 /// How a command failed: what to say, and the exit status.
 struct Failure {
@@ -38,10 +40,12 @@ impl Failure {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(serve) => run(&serve),
-        Command::Put(change) => put(&change),
-        Command::Get(get) => print_value(&get),
-        Command::Append(change) => append(&change),
-        Command::Delete(delete) => remove(&delete),
+        Command::Put(change) => operations::put(&change),
+        Command::Get(get) => operations::get(&get),
+        Command::Append(change) => operations::append(&change),
+        Command::Delete(delete) => operations::delete(&delete),
+        Command::Cas(cas) => operations::cas(&cas),
+        Command::Scan(scan) => operations::scan(&scan),
         Command::Status(arguments) => status::show(&arguments),
     };
     match done {
@@ -96,70 +100,4 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
     }
     Ok(stop)
-}
-
-fn client(target: &Target) -> Client {
-    Client::new(&target.cluster).with_patience(target.timeout)
-}
-
-fn put(change: &Change) -> Result<(), Failure> {
-    let value = value(&change.value)?;
-    client(&change.target).put(change.key.as_bytes(), &value).map_err(failure).map(drop)
-}
-
-fn append(change: &Change) -> Result<(), Failure> {
-    let value = value(&change.value)?;
-    let done = client(&change.target).append(change.key.as_bytes(), &value).map_err(failure)?;
-    print(format!("{}\n", done.length).as_bytes())
-}
-
-fn remove(delete: &Delete) -> Result<(), Failure> {
-    match client(&delete.target).delete(delete.key.as_bytes()).map_err(failure)? {
-        Some(_) => Ok(()),
-        None => Err(not_found(&delete.key)),
-    }
-}
-
-fn print_value(get: &Get) -> Result<(), Failure> {
-    let value = client(&get.target).get(get.key.as_bytes()).map_err(failure)?;
-    let mut value = value.ok_or_else(|| not_found(&get.key))?;
-    if !get.raw {
-        value.push(b'\n');
-    }
-    print(&value)
-}
-
-/// The value as it stands there, or standard input for `-`.
-fn value(argument: &str) -> Result<Vec<u8>, Failure> {
-    if argument != "-" {
-        return Ok(argument.as_bytes().to_vec());
-    }
-    let mut value = Vec::new();
-    // One byte over the limit is enough to be refused for it.
-    let bytes_max = kv::VALUE_BYTES_MAX as u64 + 1;
-    let read = io::stdin().take(bytes_max).read_to_end(&mut value);
-    read.map_err(|error| Failure::not_done(format!("can't read standard input: {error}")))?;
-    Ok(value)
-}
-
-fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let written = io::stdout().write_all(bytes).and_then(|()| io::stdout().flush());
-    written.map_err(|error| Failure::not_done(format!("can't write the answer: {error}")))
-}
-
-fn not_found(key: &str) -> Failure {
-    Failure { text: format!("there is no key `{key}`"), status: NOT_FOUND }
-}
-
-/// What happened, and what to do about it.
-fn failure(error: Error) -> Failure {
-    let advice = match &error {
-        Error::NotDone(_) | Error::NotRead(_) => {
-            "; nothing has changed. `kv status` shows which members are up; a majority must be"
-        }
-        Error::Unknown(_) => "; look with `kv get` before doing it again",
-        _ => "",
-    };
-    let status = if matches!(error, Error::Unknown(_)) { UNKNOWN } else { NOT_DONE };
-    Failure { text: format!("{error}{advice}"), status }
 }

@@ -76,6 +76,68 @@ fn a_cluster_is_served_and_asked() {
 }
 
 #[test]
+fn versions_are_shown_and_set_by_and_keys_are_listed() {
+    let mut members = Members::new("versions");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let call = |status, command: &str, rest: &[&str]| {
+        run(status, &[&[command, "--cluster", &cluster], rest].concat())
+    };
+    assert_eq!(call(1, "cas", &["a/1", "1", "x"]).1, "kv: there is no key `a/1`\n");
+    assert_eq!(call(0, "cas", &["a/1", "0", "x"]).0, "1\n");
+    assert_eq!(
+        call(5, "cas", &["a/1", "2", "y"]).1,
+        "kv: `a/1` has version 1, not 2; nothing has changed. `kv get --json` shows what it has\n"
+    );
+    let key = r#"{"key":"a/1","#;
+    assert_eq!(call(0, "cas", &["--json", "a/1", "1", "y"]).0, format!("{key}\"version\":2}}\n"));
+    assert_eq!(call(0, "put", &["--json", "a/1", "z"]).0, format!("{key}\"version\":3}}\n"));
+    let appended = format!("{key}\"length\":2,\"version\":4}}\n");
+    assert_eq!(call(0, "append", &["--json", "a/1", "\t"]).0, appended);
+    let found = format!("{key}\"value\":\"z\\t\",\"version\":4}}\n");
+    assert_eq!(call(0, "get", &["--json", "a/1"]).0, found);
+
+    call(0, "put", &["a/2", "second"]);
+    call(0, "put", &["b", "third"]);
+    assert_eq!(call(0, "scan", &["a/"]), ("a/1\tz\\t\na/2\tsecond\n".to_owned(), String::new()));
+    assert_eq!(call(0, "scan", &["--keys"]).0, "a/1\na/2\nb\n");
+    let (printed, said) = call(0, "scan", &["--json", "--limit", "1", "a/"]);
+    assert_eq!(printed, found);
+    assert_eq!(said, "kv: there are more; go on with --after 'a/1', or raise --limit\n");
+    assert_eq!(call(0, "scan", &["a/", "--after", "a/1"]).0, "a/2\tsecond\n");
+    assert_eq!(call(0, "scan", &["none"]), (String::new(), String::new()));
+    assert_eq!(call(0, "delete", &["--json", "a/1"]).0, format!("{key}\"version\":4}}\n"));
+    let empty = "kv: refused: the key is empty; a key has at least one byte\n";
+    assert_eq!(call(3, "put", &["", "x"]).1, empty);
+    call(2, "scan", &["--limit", "0"]);
+    call(2, "cas", &["a/1", "first", "x"]);
+}
+
+#[test]
+fn a_scan_goes_on_from_page_to_page() {
+    let mut members = Members::new("pages");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let first = kv::Client::new(&members.cluster);
+    let writing: Vec<_> = (0..10)
+        .map(|part| {
+            let mut client = first.another();
+            std::thread::spawn(move || {
+                for key in 0..110 {
+                    client.put(format!("{part}{key:03}").as_bytes(), b"v").unwrap();
+                }
+            })
+        })
+        .collect();
+    writing.into_iter().for_each(|thread| thread.join().unwrap());
+    let (printed, said) = run(0, &["scan", "--cluster", &cluster, "--limit", "1100"]);
+    assert_eq!((printed.lines().count(), said.as_str()), (1100, ""));
+    assert!(printed.lines().is_sorted());
+    let (printed, said) = run(0, &["scan", "--cluster", &cluster, "--limit", "1099"]);
+    assert_eq!((printed.lines().count(), said.is_empty()), (1099, false));
+}
+
+#[test]
 fn a_second_process_on_a_directory_or_a_port_is_refused() {
     let mut members = Members::new("second");
     members.start(1);

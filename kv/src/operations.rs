@@ -1,0 +1,214 @@
+//! The commands that read and write keys: what they ask for, and how they show what they get.
+
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, Read, Write};
+
+use kv::{Client, Error};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Cas, Change, Delete, Get, Scan, Target};
+use crate::{CONFLICT, Failure, NOT_DONE, NOT_FOUND, UNKNOWN};
+
+pub(crate) fn put(change: &Change) -> Result<(), Failure> {
+    let value = value(&change.value)?;
+    let done = client(&change.target).put(change.key.as_bytes(), &value);
+    let version = done.map_err(failure)?;
+    if change.json { print_json(record(change.key.as_bytes(), version)) } else { Ok(()) }
+}
+
+pub(crate) fn append(change: &Change) -> Result<(), Failure> {
+    let value = value(&change.value)?;
+    let done = client(&change.target).append(change.key.as_bytes(), &value).map_err(failure)?;
+    if !change.json {
+        return print(format!("{}\n", done.length).as_bytes());
+    }
+    let mut record = record(change.key.as_bytes(), done.version);
+    record.insert("length".to_owned(), json!(done.length));
+    print_json(record)
+}
+
+pub(crate) fn delete(delete: &Delete) -> Result<(), Failure> {
+    let key = delete.key.as_bytes();
+    let removed = client(&delete.target).delete(key).map_err(failure)?;
+    let version = removed.ok_or_else(|| not_found(&delete.key))?;
+    if delete.json { print_json(record(key, version)) } else { Ok(()) }
+}
+
+pub(crate) fn cas(cas: &Cas) -> Result<(), Failure> {
+    let (key, value) = (cas.key.as_bytes(), value(&cas.value)?);
+    let done = client(&cas.target).compare_and_set(key, cas.version, &value);
+    let version = done.map_err(|error| match error {
+        Error::NoKey => not_found(&cas.key),
+        Error::WrongVersion { version } => Failure {
+            text: format!(
+                "`{}` has version {version}, not {}; nothing has changed. \
+                 `kv get --json` shows what it has",
+                cas.key, cas.version
+            ),
+            status: CONFLICT,
+        },
+        error => failure(error),
+    })?;
+    if cas.json {
+        return print_json(record(key, version));
+    }
+    print(format!("{version}\n").as_bytes())
+}
+
+pub(crate) fn get(get: &Get) -> Result<(), Failure> {
+    let key = get.key.as_bytes();
+    let found = client(&get.target).get_versioned(key).map_err(failure)?;
+    let mut found = found.ok_or_else(|| not_found(&get.key))?;
+    if get.json {
+        let mut record = record(key, found.version);
+        insert_bytes(&mut record, "value", &found.value);
+        return print_json(record);
+    }
+    if !get.raw {
+        found.value.push(b'\n');
+    }
+    print(&found.value)
+}
+
+/// Page by page, each one printed before the next one is asked for.
+pub(crate) fn scan(scan: &Scan) -> Result<(), Failure> {
+    let client = client(&scan.target);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut after = scan.after.as_ref().map(|key| key.as_bytes().to_vec());
+    let mut left = scan.limit;
+    loop {
+        let page = client.scan(scan.prefix.as_bytes(), after.as_deref(), left).map_err(failure)?;
+        for item in &page.items {
+            let mut line = String::new();
+            if scan.json {
+                let mut record = record(&item.key, item.version);
+                insert_bytes(&mut record, "value", &item.value);
+                line = Value::Object(record).to_string();
+            } else {
+                escape(&item.key, &mut line);
+            }
+            if !scan.json && !scan.keys {
+                line.push('\t');
+                escape(&item.value, &mut line);
+            }
+            writeln!(out, "{line}").map_err(not_written)?;
+        }
+        left = left.saturating_sub(page.items.len() as u64);
+        after = page.items.into_iter().next_back().map(|item| item.key).or(after);
+        if !page.has_more || left == 0 {
+            out.flush().map_err(not_written)?;
+            if let Some(last) = after.filter(|_| page.has_more) {
+                let last = String::from_utf8_lossy(&last);
+                eprintln!("kv: there are more; go on with --after '{last}', or raise --limit");
+            }
+            return Ok(());
+        }
+    }
+}
+
+fn client(target: &Target) -> Client {
+    Client::new(&target.cluster).with_patience(target.timeout)
+}
+
+/// The value as it stands there, or standard input for `-`.
+fn value(argument: &str) -> Result<Vec<u8>, Failure> {
+    if argument != "-" {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut value = Vec::new();
+    // One byte over the limit is enough to be refused for it.
+    let bytes_max = kv::VALUE_BYTES_MAX as u64 + 1;
+    let read = io::stdin().take(bytes_max).read_to_end(&mut value);
+    read.map_err(|error| Failure::not_done(format!("can't read standard input: {error}")))?;
+    Ok(value)
+}
+
+fn record(key: &[u8], version: u64) -> Map<String, Value> {
+    let mut record = Map::new();
+    insert_bytes(&mut record, "key", key);
+    record.insert("version".to_owned(), json!(version));
+    record
+}
+
+/// JSON has texts and no bytes: what is no UTF-8 gets a field of another name, in hexadecimal.
+fn insert_bytes(record: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => record.insert(name.to_owned(), json!(text)),
+        Err(_) => {
+            let mut digits = String::with_capacity(2 * bytes.len());
+            bytes.iter().for_each(|byte| hexadecimal(*byte, &mut digits));
+            record.insert(format!("{name}_hex"), json!(digits))
+        }
+    };
+}
+
+fn hexadecimal(byte: u8, text: &mut String) {
+    write!(text, "{byte:02x}").expect("a string takes everything");
+}
+
+/// One line, whatever the bytes: control characters, backslashes and what is no UTF-8 are escaped.
+fn escape(bytes: &[u8], line: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => line.push_str("\\\\"),
+                _ if character.is_control() => line.extend(character.escape_default()),
+                _ => line.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            line.push_str("\\x");
+            hexadecimal(*byte, line);
+        }
+    }
+}
+
+fn print_json(record: Map<String, Value>) -> Result<(), Failure> {
+    print(format!("{}\n", Value::Object(record)).as_bytes())
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()).map_err(not_written)
+}
+
+fn not_written(error: io::Error) -> Failure {
+    Failure::not_done(format!("can't write the answer: {error}"))
+}
+
+fn not_found(key: &str) -> Failure {
+    Failure { text: format!("there is no key `{key}`"), status: NOT_FOUND }
+}
+
+/// What happened, and what to do about it.
+fn failure(error: Error) -> Failure {
+    let advice = match &error {
+        Error::NotDone(_) | Error::NotRead(_) => {
+            "; nothing has changed. `kv status` shows which members are up; a majority must be"
+        }
+        Error::Unknown(_) => "; look with `kv get` before doing it again",
+        _ => "",
+    };
+    let status = if matches!(error, Error::Unknown(_)) { UNKNOWN } else { NOT_DONE };
+    Failure { text: format!("{error}{advice}"), status }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_every_byte() {
+        let mut line = String::new();
+        escape("a\tb\\ü\n".as_bytes(), &mut line);
+        escape(b"\xff\xfe", &mut line);
+        assert_eq!(line, r"a\tb\\ü\n\xff\xfe");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_another_name_in_json() {
+        let mut record = record(b"k", 3);
+        insert_bytes(&mut record, "value", b"\xff\x01");
+        let text = Value::Object(record).to_string();
+        assert_eq!(text, r#"{"key":"k","value_hex":"ff01","version":3}"#);
+    }
+}
