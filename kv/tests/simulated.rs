@@ -2,7 +2,7 @@
 //! knows the log, and by a checker that knows nothing but the histories.
 //! `SEED=42 cargo test -p kv --test simulated` replays one.
 
-use kv::{Command, Machine, Query, QueryReply, Reply};
+use kv::{Command, Condition, Machine, Page, Query, QueryReply, Reply, Write};
 use simulator::dice::Dice;
 use simulator::history::{Action, Answer, History, Operation, Outcome};
 use simulator::linearizability::{Checker, Verdict};
@@ -23,6 +23,35 @@ fn ask(dice: &mut Dice) -> Asked {
         _ => Command::Append { key: &key, value },
     };
     Asked::Command(command.encode())
+}
+
+/// Batches that write both keys of a pair, and scans that show the pair.
+fn ask_for_pairs(dice: &mut Dice) -> Asked {
+    let number = b'0' + dice.below(3) as u8;
+    let (left, right) = ([number, b'l'], [number, b'r']);
+    let (left, right) = (&left[..], &right[..]);
+    let value = format!("{:08x} ", dice.number() as u32);
+    let value = value.as_bytes();
+    let condition = Condition::Version { key: left, version: dice.below(3) };
+    let (conditions, writes) = match dice.below(8) {
+        0..3 => {
+            return Asked::Query(Query::Scan { prefix: &[number], after: None, limit: 2 }.encode());
+        }
+        3 => (vec![], [Write::Delete { key: left }, Write::Delete { key: right }]),
+        4 => (vec![], [left, right].map(|key| Write::Append { key, value })),
+        5 => (vec![condition], [left, right].map(|key| Write::Append { key, value })),
+        _ => (vec![condition], [left, right].map(|key| Write::Put { key, value })),
+    };
+    Asked::Command(Command::Batch { conditions, writes: writes.to_vec() }.encode())
+}
+
+/// Whoever looks sees both keys of a pair alike.
+fn check_page(page: &Page) -> Result<(), String> {
+    match &page.items[..] {
+        [] => Ok(()),
+        [left, right] if (&left.value, left.version) == (&right.value, right.version) => Ok(()),
+        items => Err(format!("half a batch: {items:?}")),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -122,4 +151,43 @@ fn the_store_is_linearizable() {
     assert!(set > seeds && refused > seeds, "vacuous: {set} set by version, {refused} refused");
     assert!(acknowledged > 50 * seeds, "vacuous: {acknowledged} acknowledged");
     assert!(10 * undecided <= seeds, "vacuous: {undecided} histories undecided");
+}
+
+#[test]
+fn batches_are_done_whole_or_not_at_all() {
+    let seeds = if let Some(seed) = from_environment("SEED") { seed..seed + 1 } else { 0..10 };
+    let trial = Trial::new(Machine::default, ask_for_pairs).steps(200);
+    let trial = trial.checking(|machine| {
+        (b'0'..b'3').try_for_each(|number| {
+            let scan = Query::Scan { prefix: &[number], after: None, limit: 2 };
+            match machine.answer(&scan.encode()) {
+                QueryReply::Page(page) => check_page(&page),
+                other => Err(format!("a scan was answered {other:?}")),
+            }
+        })
+    });
+    let (mut done, mut failed, mut pages) = (0, 0, 0);
+    for seed in seeds.clone() {
+        let report = trial.run(seed);
+        assert_eq!(report.violation, None, "SEED={seed}");
+        for seen in &report.operations {
+            let world::Outcome::Done(reply) = &seen.outcome else { continue };
+            if let Asked::Query(_) = seen.asked {
+                let Ok(QueryReply::Page(page)) = QueryReply::decode(reply) else {
+                    panic!("SEED={seed}: a scan was answered {reply:?}");
+                };
+                check_page(&page).unwrap_or_else(|what| panic!("SEED={seed}: {what}"));
+                pages += u64::from(!page.items.is_empty());
+                continue;
+            }
+            match Reply::decode(reply).expect("the machine wrote it") {
+                Reply::BatchDone { .. } => done += 1,
+                Reply::ConditionFailed { .. } => failed += 1,
+                other => panic!("SEED={seed}: a batch was answered {other:?}"),
+            }
+        }
+    }
+    println!("{seeds:?}: {done} batches done, {failed} not, {pages} pages with a pair");
+    let few = 5 * seeds.count() as u64;
+    assert!(done.min(failed).min(pages) > few, "vacuous: {done} done, {failed} not, {pages} pages");
 }
