@@ -18,13 +18,14 @@ use crate::{cannot_start, name, root, run};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is run against each patch, in this order, until something fails: quick first.
-const TIERS: [(&str, &[&str]); 6] = [
+const TIERS: [(&str, &[&str]); 7] = [
     ("raft-core", &["-p", "raft-core", "--tests"]),
     ("scripts and labs", &["-p", "simulator", "--test", "scripts", "--test", "labs"]),
     ("storage and sessions", &["-p", "raft-storage", "-p", "raft-host", "--lib", "--tests"]),
     ("seeds", &["-p", "simulator", "--test", "seeds", "--test", "loss_of_power"]),
     ("whole members", &["-p", "simulator", "--test", "world"]),
     ("explorer", &["-p", "simulator", "--test", "explorer"]),
+    ("key/value store", &["-p", "kv", "--lib", "--test", "model", "--test", "versioned"]),
 ];
 
 /// What became of a patch.
