@@ -177,6 +177,8 @@ impl<M: StateMachine> Sessions<M> {
         parked.sort_unstable();
         let mut given: Vec<(LogIndex, Bytes)> = inner.drain().collect();
         given.sort_by_key(|(index, _)| *index);
+        // Of several replies the first one counts, wherever this run ends.
+        given.dedup_by_key(|(index, _)| *index);
 
         // What was parked before this run.
         for (index, reply) in given.iter().filter(|(index, _)| !run.holds(*index)) {

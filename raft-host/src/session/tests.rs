@@ -10,7 +10,7 @@ use raft_core::types::{EntryId, LogIndex};
 use super::{Answer, Limits, Session, SessionId, Sessions, without_session};
 
 /// Keeps every command that it is given. One that begins with `p` is parked, one that begins with `w`
-/// replies to all that are parked; a reply is the number of commands so far and the command.
+/// replies to all that are parked, one that begins with `t` is replied to twice; a reply is the number of commands so far and the command.
 #[derive(Debug, Default, PartialEq)]
 struct Ledger {
     commands: Vec<Vec<u8>>,
@@ -33,6 +33,7 @@ impl StateMachine for Ledger {
                     self.parked.drain(..).for_each(|index| replies.push(index, reply.clone()));
                 }
                 Some(b's') => continue,
+                Some(b't') => replies.push(entry.id.index, "first"),
                 _ => {}
             }
             replies.push(entry.id.index, reply);
@@ -128,6 +129,20 @@ fn a_duplicate_gets_the_reply_of_the_first_copy() {
     let replies = apply(&mut machine, 4, &[b.clone(), b.clone(), b]);
     assert_eq!(replies, [4, 5, 6].map(|index| (index, applied(b"\x02b"))));
     assert_eq!(machine.inner().commands, [b"a", b"b"]);
+}
+
+#[test]
+fn the_first_of_several_replies_counts_wherever_a_batch_ends() {
+    for length in 1..12 {
+        let mut machine = machine(8);
+        let mut session = opened(&mut machine, 1, 7);
+        let commands: Vec<_> = (0..length).map(|_| session.next(b"t").unwrap()).collect();
+        let replies = apply(&mut machine, 2, &commands);
+        let expected = (2..2 + length).map(|index| (index, applied(b"first")));
+        assert_eq!(replies, expected.collect::<Vec<_>>());
+        let again = apply_one(&mut machine, 2 + length, commands.last().unwrap());
+        assert_eq!(again, applied(b"first"), "and it is kept");
+    }
 }
 
 #[test]
