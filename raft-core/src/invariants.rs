@@ -1,6 +1,8 @@
 //! What must hold in one node after every input: the local part of Raft's Figure 3. The global part
 //! (one leader per term, log matching, state machine safety) is checked by the simulator.
 
+use crate::common::Common;
+use crate::config::Config;
 use crate::node::{Node, Role};
 use crate::progress::State;
 use crate::types::{EntryId, LogIndex, NodeId, Term};
@@ -43,13 +45,14 @@ impl Node {
             assert_eq!(term, before.commit.term, "{} was committed, then changed", before.commit);
         }
         assert!(common.last_applied >= before.last_applied, "applied fell");
+        common.check_bounds();
         if let Role::Leader(leader) = &self.role {
             assert_eq!(common.voted_for, Some(common.me().node), "a leader voted for itself");
             for progress in &leader.progress {
                 assert!(progress.match_index < progress.next_index, "next at or below match");
                 assert!(progress.match_index <= last.index, "match beyond the leader's log");
                 if let State::Replicate(inflight) = &progress.state {
-                    inflight.check();
+                    inflight.check(&common.config);
                 }
             }
         }
@@ -59,5 +62,24 @@ impl Node {
             commit: EntryId::new(commit, common.log.term_at(commit).unwrap_or(0)),
             last_applied: common.last_applied,
         }
+    }
+}
+
+impl Common {
+    /// That the configuration bounds what is held in memory, but for the block or command that is let in
+    /// where nothing else is, and for the first one of a term.
+    fn check_bounds(&self) {
+        let Config { reads_max, undurable_bytes_max, window_bytes_max, .. } = self.config;
+        let reads = self.read_tickets.open_count();
+        assert!(reads <= reads_max, "{reads} reads wait, and {reads_max} may");
+        let durable = self.durability.durable_index();
+        let undurable = self.log.bytes_after(durable);
+        let two = if undurable > undurable_bytes_max { 2 * self.log.largest_bytes() } else { 0 };
+        assert!(
+            undurable <= undurable_bytes_max + two,
+            "{undurable} bytes are not durable, and {undurable_bytes_max} may be"
+        );
+        let kept = self.log.charge_through(self.last_applied.min(durable));
+        assert!(kept <= window_bytes_max, "{kept} bytes are kept, and {window_bytes_max} may be");
     }
 }

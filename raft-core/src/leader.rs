@@ -86,8 +86,10 @@ impl Leader {
         }
         // What earlier leaders left uncommitted can only commit along with an entry of this term
         // (Raft §5.4.2), so the first one is always let in.
-        let is_alone = common.log.last_index() == common.commit_index;
-        let is_first = common.log.last_index() < self.term_start;
+        let last = common.log.last_index();
+        // Others may commit what this disk does not hold yet: that takes room too.
+        let is_alone = last == common.commit_index && last <= common.durability.durable_index();
+        let is_first = last < self.term_start;
         match self.room.checked_sub(needed) {
             Some(room) => Ok(room),
             None if is_alone || is_first => Ok(0),

@@ -482,6 +482,18 @@ impl Log {
         !views.is_empty()
     }
 
+    /// Bytes of the largest block in memory, or of the one under construction. For checks.
+    pub(crate) fn largest_bytes(&self) -> usize {
+        let sealed = self.window.iter().map(|view| view.block().bytes().len()).max();
+        sealed.unwrap_or(0).max(self.builder.bytes_len())
+    }
+
+    /// Bytes of memory that views of entries up to this index keep alive. For checks.
+    pub(crate) fn charge_through(&self, index: LogIndex) -> usize {
+        let views = self.window.iter().take_while(|view| view.last() <= index);
+        views.map(|view| view.block().charge()).sum()
+    }
+
     /// What must hold at any time.
     pub(crate) fn check(&self) {
         assert!(self.compacted.index <= self.last_index, "the log ends before it begins");

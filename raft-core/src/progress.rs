@@ -142,9 +142,13 @@ impl Inflight {
     }
 
     /// What must hold at any time.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, config: &Config) {
         let bytes: usize = self.sent.iter().map(|sent| sent.bytes).sum();
         assert_eq!(self.bytes, bytes, "what is in flight is counted right");
+        let (count, newest) = (self.sent.len(), self.sent.back().map_or(0, |sent| sent.bytes));
+        let is_bounded = count <= config.inflight_appends_max
+            && (count <= 1 || bytes - newest < config.inflight_bytes_max);
+        assert!(is_bounded, "{count} appends of {bytes} bytes are in flight");
     }
 
     /// Whether an append sent before `request` carried something beyond `last`, where the follower's

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Disk, Lone, Trio, append, append_as, config, id, identity, vote};
+use harness::{Disk, Lone, Trio, append, append_as, config, id, identity, took, vote};
 use raft_core::error::Error;
 use raft_core::message::{Body, Message};
 use raft_core::ready::{ReadEnd, ReadRejected, Ready, RoleName};
@@ -228,6 +228,30 @@ fn proposals_that_do_not_enter_the_log_say_why() {
     let accepted = (0..10).take_while(|_| lone.node.propose(&[0; 10]).is_ok()).count();
     assert_eq!(accepted, 2, "15 bytes each, behind the no-op's 5");
     assert_eq!(lone.node.propose(&[0; 10]), Err(NotAppended::Busy));
+}
+
+#[test]
+fn a_leader_whose_disk_is_behind_takes_no_more_than_it_has_room_for() {
+    let mut settings = config(1);
+    settings.undurable_bytes_max = 100;
+    let mut lone = Lone::with(1, settings, &[1, 2, 3]);
+    for reply in lone.lead().iter().filter_map(took) {
+        lone.step(reply.0, reply.1, reply.2);
+    }
+    lone.hold_writes = true;
+    let mut accepted = 0;
+    for _ in 0..20 {
+        accepted += u64::from(lone.node.propose(&[0; 25]).is_ok());
+        for reply in lone.settle().iter().filter_map(took) {
+            lone.step(reply.0, reply.1, reply.2);
+        }
+    }
+    assert_eq!(lone.node.commit_index(), 1 + accepted, "the others commit without this disk");
+    assert_eq!(accepted, 3, "30 bytes each, in all at most 100 that are not durable here");
+    lone.hold_writes = false;
+    lone.sync();
+    lone.settle();
+    assert!(lone.node.propose(&[0; 25]).is_ok());
 }
 
 #[test]
