@@ -2,6 +2,7 @@
 
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
+use raft_core::types::EntryId;
 use simulator::linearizability::{Checker, Verdict};
 use simulator::swarm::members::{self, texts::history};
 use simulator::world::{Asked, Operation, Outcome, Trial};
@@ -223,4 +224,67 @@ fn the_histories_of_the_profile_can_be_judged_from_outside() {
     }
     println!("{judged} judged, {undecided} undecided");
     assert!(undecided <= 2, "{undecided} of 20 histories are not decided");
+}
+
+/// Lets people through by threes: who comes first waits for the third. Replies name the term.
+#[derive(Default)]
+struct Turnstile {
+    waiting: Vec<u64>,
+    passed: u64,
+}
+
+impl StateMachine for Turnstile {
+    fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
+        for entry in batch {
+            let EntryId { index, term } = entry.id;
+            if self.waiting.len() < 2 {
+                self.waiting.push(index);
+                replies.park(index);
+                continue;
+            }
+            for index in self.waiting.drain(..) {
+                self.passed += 1;
+                replies.push(index, format!("late {} in term {term}", self.passed));
+            }
+            self.passed += 1;
+            replies.push(index, format!("{} in term {term}", self.passed));
+        }
+    }
+
+    fn query(&self, _: &[u8]) -> Vec<u8> {
+        self.passed.to_string().into()
+    }
+
+    fn capture(&self) -> Box<dyn Capture> {
+        let numbers = [self.passed].into_iter().chain(self.waiting.iter().copied());
+        Box::new(numbers.flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
+    }
+
+    fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {
+        let bytes = source.read_all(24)?;
+        let mut numbers = bytes.chunks(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes));
+        let mut next = || numbers.next().transpose().map_err(|_| SnapshotError::new("cut"));
+        self.passed = next()?.ok_or_else(|| SnapshotError::new("empty"))?;
+        self.waiting.clear();
+        while let Some(index) = next()? {
+            self.waiting.push(index);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_machine_may_park_commands_and_look_at_terms() {
+    let trial = Trial::new(Turnstile::default, |dice| match dice.permille(800) {
+        true => Asked::Command(Vec::new()),
+        false => Asked::Query(Vec::new()),
+    });
+    let mut late = 0;
+    for seed in 0..20 {
+        let report = trial.run(seed);
+        assert_eq!(report.violation, None, "seed {seed}");
+        let is_late = |operation: &&Operation| matches!(&operation.outcome, Outcome::Done(reply) if reply.starts_with(b"late"));
+        late += report.operations.iter().filter(is_late).count();
+    }
+    assert!(late > 1000, "only {late} parked commands were answered");
 }

@@ -1,7 +1,8 @@
 //! The user's state machine run once, by one who knows the whole log: what clients were told must be
 //! what it says, in an order that fits the time at which they asked and were answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use raft_core::block::{Entry, EntryKind};
 use raft_core::snapshot::{Capture, SnapshotError};
@@ -16,6 +17,13 @@ pub(super) struct CommandName {
     client: u128,
     opened: LogIndex,
     sequence: u64,
+}
+
+impl fmt::Display for CommandName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CommandName { client, opened, sequence } = self;
+        write!(f, "command {sequence} of the session that client {client:x} opened at {opened}")
+    }
 }
 
 /// What a session's bytes say (docs: `raft_host::session`), read without its code.
@@ -62,16 +70,50 @@ struct Read {
     answer: Vec<u8>,
 }
 
+/// A machine that executes one command after the other, and what it has replied.
+struct Execution<M> {
+    machine: M,
+    /// Commands that it has left unanswered on purpose.
+    parked: BTreeSet<LogIndex>,
+    replies: BTreeMap<LogIndex, Vec<u8>>,
+}
+
+impl<M: StateMachine> Execution<M> {
+    fn new(machine: M) -> Self {
+        Execution { machine, parked: BTreeSet::new(), replies: BTreeMap::new() }
+    }
+
+    fn execute(&mut self, id: EntryId, command: &[u8]) {
+        let mut given = Replies::default();
+        let entry = Entry { id, kind: EntryKind::Command, data: command };
+        self.machine.apply(Batch::of_entries(&[entry]), &mut given);
+        let is_parked = given.drain_parked().any(|index| index == id.index);
+        for (index, reply) in given.drain() {
+            // The first of several replies counts.
+            if self.parked.remove(&index) || index == id.index {
+                self.replies.entry(index).or_insert_with(|| reply.to_vec());
+            }
+        }
+        if !self.replies.contains_key(&id.index) {
+            if is_parked {
+                self.parked.insert(id.index);
+            } else {
+                self.replies.insert(id.index, Vec::new());
+            }
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Oracle<M> {
-    machine: M,
+    execution: Execution<M>,
     last: EntryId,
     sessions_max: u64,
     sessions: BTreeMap<u128, Session>,
-    /// Index and reply of each command that was executed.
-    executed: BTreeMap<CommandName, (LogIndex, Vec<u8>)>,
+    /// Where each command was executed.
+    executed: BTreeMap<CommandName, LogIndex>,
     /// Commands as they were executed, to be run again.
-    log: Vec<(LogIndex, Vec<u8>)>,
+    log: Vec<(EntryId, Vec<u8>)>,
     reads: Vec<Read>,
 }
 
@@ -79,7 +121,7 @@ impl<M: StateMachine> Oracle<M> {
     /// Knows nothing yet; `machine` is a fresh one.
     pub(super) fn new(machine: M, sessions_max: u64) -> Self {
         Oracle {
-            machine,
+            execution: Execution::new(machine),
             last: EntryId::ZERO,
             sessions_max,
             sessions: BTreeMap::new(),
@@ -91,7 +133,7 @@ impl<M: StateMachine> Oracle<M> {
 
     /// The machine.
     pub(super) fn machine(&self) -> &M {
-        &self.machine
+        &self.execution.machine
     }
 
     /// The last command's index.
@@ -119,9 +161,9 @@ impl<M: StateMachine> Oracle<M> {
                 session.last_used = id.index;
                 if name.sequence > session.sequence {
                     session.sequence = name.sequence;
-                    let reply = execute(&mut self.machine, id, command);
-                    self.executed.insert(name, (id.index, reply));
-                    self.log.push((id.index, command.to_vec()));
+                    self.execution.execute(id, command);
+                    self.executed.insert(name, id.index);
+                    self.log.push((id, command.to_vec()));
                 }
             }
             None => {}
@@ -137,6 +179,11 @@ impl<M: StateMachine> Oracle<M> {
         }
     }
 
+    /// Whether the machine has left this command unanswered, so far.
+    pub(super) fn is_parked(&self, name: CommandName) -> bool {
+        self.executed.get(&name).is_some_and(|index| self.execution.parked.contains(index))
+    }
+
     /// A client was told that its command was applied, with this reply. Answers its index.
     ///
     /// # Errors
@@ -147,15 +194,18 @@ impl<M: StateMachine> Oracle<M> {
         reply: &[u8],
         floor: LogIndex,
     ) -> Result<LogIndex, String> {
-        let Some((index, expected)) = self.executed.get(&name) else {
-            return Err(format!("{name:?} is acknowledged and was never executed"));
+        let Some(index) = self.executed.get(&name) else {
+            return Err(format!("{name} is acknowledged and was never executed"));
+        };
+        let Some(expected) = self.execution.replies.get(index) else {
+            return Err(format!("{name} at {index} replied {}, and is still parked", text(reply)));
         };
         if expected != reply {
             let (expected, found) = (text(expected), text(reply));
-            return Err(format!("{name:?} at {index} replied {found}, and should have {expected}"));
+            return Err(format!("{name} at {index} replied {found}, and should have {expected}"));
         }
         if *index <= floor {
-            return Err(format!("{name:?} is at {index}, asked after {floor} had been seen"));
+            return Err(format!("{name} is at {index}, asked after {floor} had been seen"));
         }
         Ok(*index)
     }
@@ -185,41 +235,36 @@ impl<M: StateMachine> Oracle<M> {
     ///
     /// # Errors
     /// The first that is wrong, or that running twice makes a difference.
-    pub(super) fn judge(&mut self, mut fresh: M) -> Result<(), String> {
+    pub(super) fn judge(&mut self, fresh: M) -> Result<(), String> {
+        let mut again = Execution::new(fresh);
         self.reads.sort_by_key(|read| read.index);
         let mut reads = self.reads.iter().peekable();
-        let replies: BTreeMap<_, _> =
-            self.executed.values().map(|(at, reply)| (*at, reply)).collect();
         let mut log = self.log.iter().peekable();
         loop {
-            let until = log.peek().map_or(LogIndex::MAX, |(index, _)| *index);
+            let until = log.peek().map_or(LogIndex::MAX, |(id, _)| id.index);
             while let Some(read) = reads.next_if(|read| read.index < until) {
-                let expected = fresh.query(&read.request);
+                let expected = again.machine.query(&read.request);
                 if expected != read.answer {
                     let what = format!("query {} at {}", text(&read.request), read.index);
                     let (expected, found) = (text(&expected), text(&read.answer));
                     return Err(format!("{what} was answered {found}, and should be {expected}"));
                 }
             }
-            let Some((index, command)) = log.next() else { break };
-            let reply = execute(&mut fresh, EntryId::new(*index, 0), command);
-            if replies.get(index).is_some_and(|first| **first != reply) {
-                return Err(format!("command {index} has another reply when it is run again"));
-            }
+            let Some((id, command)) = log.next() else { break };
+            again.execute(*id, command);
         }
-        if contents(&fresh)? == contents(&self.machine)? {
+        let first = &self.execution.replies;
+        if let Some((index, _)) =
+            again.replies.iter().find(|(at, reply)| first.get(at) != Some(reply))
+        {
+            return Err(format!("command {index} has another reply when it is run again"));
+        }
+        if contents(&again.machine)? == contents(&self.execution.machine)? {
             Ok(())
         } else {
             Err("the same log makes another state when it is run again".into())
         }
     }
-}
-
-fn execute<M: StateMachine>(machine: &mut M, id: EntryId, command: &[u8]) -> Vec<u8> {
-    let mut replies = Replies::default();
-    let entry = Entry { id, kind: EntryKind::Command, data: command };
-    machine.apply(Batch::of_entries(&[entry]), &mut replies);
-    replies.drain().next().map_or_else(Vec::new, |(_, reply)| reply.to_vec())
 }
 
 /// The bytes of a machine's snapshot.

@@ -4,7 +4,8 @@
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 
-use super::oracle::contents;
+use super::client::Client;
+use super::oracle::{contents, name_of};
 use super::{GROUP, Watched, World};
 use crate::action::links_of;
 use crate::cluster::TICK;
@@ -89,7 +90,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             }
         }
         let limit = 100 * self.timeout();
-        if !self.run_while_moving(limit, |world| world.counts.acknowledged >= enough) {
+        let is_answered = |world: &Self| {
+            let all_parked = || world.clients.iter().all(|client| world.is_parked(client));
+            world.counts.acknowledged >= enough || all_parked()
+        };
+        if !self.run_while_moving(limit, is_answered) {
             let what = format!("clients are not answered by {nodes:?}\n{}", self.summary());
             self.ghost.broke(Rule::Progress, what);
         }
@@ -99,7 +104,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     fn finish(&mut self) {
         self.budget = 0;
         let timeout = self.timeout();
-        let is_idle = |world: &Self| world.clients.iter().all(|client| client.under_way.is_none());
+        let is_idle = |world: &Self| {
+            let ended = |client: &Client| client.under_way.is_none() || world.is_parked(client);
+            world.clients.iter().all(ended)
+        };
         if !self.run_while_moving(100 * timeout, is_idle) {
             self.ghost.broke(Rule::Progress, "some clients are never answered".into());
         }
@@ -128,6 +136,12 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             }
         }
         holds(self)
+    }
+
+    /// Whether a client waits for a command that the machine answers when another one comes, or never.
+    fn is_parked(&self, client: &Client) -> bool {
+        let bytes = client.under_way.as_ref().map(|under_way| &under_way.bytes);
+        bytes.and_then(|bytes| name_of(bytes)).is_some_and(|name| self.oracle.is_parked(name))
     }
 
     fn timeout(&self) -> u64 {
