@@ -28,6 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use raft_storage::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use state::{Chance, FileId, State};
 
+use crate::marks::{Mark, hit};
+
 /// Which of the changes that no sync has covered are there after a crash. They are numbered from
 /// the oldest, from 0, up to [`SimDisk::unsynced`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,15 @@ impl Fault {
             Fault::Io => 5,
             Fault::Full => 28,
         })
+    }
+
+    /// Something that writes or syncs answers this.
+    fn happens(self) -> io::Error {
+        hit(match self {
+            Fault::Io => Mark::WriteFailed,
+            Fault::Full => Mark::DiskFull,
+        });
+        self.error()
     }
 }
 
@@ -246,7 +257,7 @@ impl SimDisk {
     fn begin(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         match state.begin(self.life)? {
-            Some(fault) => Err(fault.error()),
+            Some(fault) => Err(fault.happens()),
             None => Ok(state),
         }
     }
@@ -320,6 +331,7 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.look()?;
         if state.reads_fail {
+            hit(Mark::ReadFailed);
             return Err(Fault::Io.error());
         }
         let bytes = state.contents(self.file).get(offset as usize..).unwrap_or_default();
@@ -340,7 +352,7 @@ impl DiskFile for SimFile {
         let written = if fault.is_some() { whole_sectors(written, offset) } else { written };
         state.write(self.file, &bytes[..written], offset as usize);
         state.room = state.room.map(|room| room.saturating_sub(written as u64));
-        fault.map_or(Ok(()), |fault| Err(fault.error()))
+        fault.map_or(Ok(()), |fault| Err(fault.happens()))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
@@ -353,7 +365,7 @@ impl DiskFile for SimFile {
         match state.begin(self.disk.life)? {
             Some(fault) => {
                 state.fail_sync_data(self.file);
-                Err(fault.error())
+                Err(fault.happens())
             }
             None => {
                 state.sync_data(self.file);

@@ -96,6 +96,9 @@ marks! {
     SeveralSegments "a start finds several segments",
     Fenced "a member is fenced",
     ReadFailed "a read of the log fails",
+    WriteFailed "a disk fails to write or to sync",
+    WriteStalled "a write waits for a disk that has stalled",
+    DiskFull "a write is refused by a full disk",
     LogReadDropped "the answer to a log read does not fit any more",
     // Pauses.
     PausedIntoLaterTerm "a member goes on in a term that has passed",

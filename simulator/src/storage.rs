@@ -81,6 +81,8 @@ struct Batch {
     has_reads: bool,
     has_hard_state: bool,
     has_snapshot: bool,
+    /// Whether it should have been synced, and the disk has stalled.
+    is_late: bool,
 }
 
 /// Why a store does not open.
@@ -312,6 +314,10 @@ impl MemberDisk {
                 None => self.take_jobs(),
             }
         }
+        if self.is_stalled && self.busy_until.is_some_and(|due| due <= now) {
+            hit_if(self.batch.writes > 0 && !self.batch.is_late, Mark::WriteStalled);
+            self.batch.is_late = true;
+        }
     }
 
     /// The thread takes what waits, and writes a batch of it.
@@ -373,7 +379,6 @@ impl MemberDisk {
             self.sim.skip_sync(Skip::All);
         }
         let reads_fail = has_reads && self.dice.permille(self.faults.read_error_permille);
-        hit_if(reads_fail, Mark::ReadFailed);
         self.sim.fail_reads(reads_fail);
         wal.sync_batch();
         self.sim.fail_reads(false);

@@ -175,7 +175,7 @@ pub struct Counts {
     pub partitions: u64,
     /// Streams that broke while both processes lived.
     pub broken_streams: u64,
-    /// Disks that failed.
+    /// Writes and syncs that disks failed to do, or refused because they were full.
     pub disk_failures: u64,
 }
 

@@ -1,9 +1,5 @@
 //! A run under way.
 
-use std::collections::BTreeMap;
-
-use raft_core::types::NodeId;
-
 use super::kinds::{Kind, PerKind};
 use super::nemesis::Nemesis;
 use super::plan::Plan;
@@ -29,16 +25,14 @@ pub(crate) struct Run<R> {
     pub(crate) seen: PerKind,
     /// Why it shows nothing, if it does not.
     pub(crate) vacuous: Option<String>,
-    /// Crashes that are to come.
-    armed: BTreeMap<NodeId, Kind>,
     is_loud: bool,
 }
 
 impl<R: Rig> Run<R> {
     /// Lets the nemesis have its way with what was just made, and then everything is healed.
     pub(crate) fn through<S>(rig: R, seed: u64, plan: &Plan<S>, is_loud: bool) -> Self {
-        let (actions, seen, armed) = (Vec::new(), PerKind::default(), BTreeMap::new());
-        let mut run = Run { rig, actions, seen, vacuous: None, armed, is_loud };
+        let (actions, seen) = (Vec::new(), PerKind::default());
+        let mut run = Run { rig, actions, seen, vacuous: None, is_loud };
         run.suffer(seed, plan);
         run.recover(seed);
         run.vacuous = run.shows_nothing(plan);
@@ -138,16 +132,13 @@ impl<R: Rig> Run<R> {
         }
     }
 
-    /// Counts an action that has an effect.
+    /// Counts an action that has an effect at once.
     fn count(&mut self, kind: Kind, action: &Action) {
         let has_effect = match action {
-            // These come later, or never.
-            Action::At(node, Deed::CrashAfterEffects(_) | Deed::CrashAfterOperations(_)) => {
-                self.armed.insert(*node, kind);
-                false
-            }
+            // These come later, or never: they are counted where they happen.
+            Action::At(_, Deed::CrashAfterEffects(_) | Deed::CrashAfterOperations(_)) => false,
+            Action::At(_, Deed::FailWrite | Deed::Fill(_) | Deed::Stall) => false,
             Action::At(node, Deed::Crash(_) | Deed::Kill) => {
-                self.armed.remove(node);
                 kind != Kind::Restart && self.rig.is_running(*node)
             }
             Action::At(_, Deed::Propose { .. }) => kind == Kind::Propose,
@@ -161,24 +152,24 @@ impl<R: Rig> Run<R> {
         *self.seen.of_mut(kind) += u64::from(has_effect);
     }
 
-    /// What came to pass by itself.
+    /// What came to pass by itself, or because it was ordered before.
     fn look_around(&mut self) {
         let counts = self.rig.sent();
+        let crashes_in_disks = marks::hits(Mark::CrashInDisk) + marks::hits(Mark::CrashInRecovery);
         for (kind, count) in [
             (Kind::Loss, counts.lost),
             (Kind::Duplicate, counts.repeated),
             (Kind::Slow, counts.slowed),
             (Kind::Hold, counts.held),
+            (Kind::CrashInTurn, marks::hits(Mark::CrashInTurn)),
+            (Kind::CrashInDisk, crashes_in_disks),
+            (Kind::Stall, marks::hits(Mark::WriteStalled)),
+            (Kind::FailWrite, marks::hits(Mark::WriteFailed)),
+            (Kind::Fill, marks::hits(Mark::DiskFull)),
             (Kind::ReadError, marks::hits(Mark::ReadFailed)),
         ] {
             *self.seen.of_mut(kind) = count;
         }
-        let Run { rig, seen, armed, .. } = self;
-        armed.retain(|node, kind| {
-            let is_running = rig.is_running(*node);
-            *seen.of_mut(*kind) += u64::from(!is_running);
-            is_running
-        });
     }
 }
 
@@ -200,5 +191,40 @@ fn after_the_planned_steps(kind: Kind, rate: u64, has_enough: bool, lacking: &[K
         Kind::Heal | Kind::Restart | Kind::Unstall | Kind::Resume => rate.max(150),
         _ if kind.is_fault() => rate.div_ceil(4).min(3),
         _ => rate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::setup::Setup;
+    use crate::swarm::Profile;
+
+    /// A run of a cluster in which a process that is down never starts again.
+    fn run_of_the_dead(kinds: &[Kind]) -> Run<Cluster> {
+        let mut plan: Plan<Setup> = Plan::draw(1, Profile::Calm);
+        plan.rates = PerKind::default();
+        kinds.iter().for_each(|kind| *plan.rates.of_mut(*kind) = 1000);
+        plan.steps = 5;
+        marks::clear();
+        let mut cluster = plan.setup.start();
+        cluster.nodes().for_each(|node| cluster.kill(node));
+        Run::through(cluster, 1, &plan, false)
+    }
+
+    #[test]
+    fn what_is_ordered_and_never_happens_makes_a_run_vacuous() {
+        let kinds =
+            [Kind::CrashInTurn, Kind::CrashInDisk, Kind::Stall, Kind::FailWrite, Kind::Fill];
+        let run = run_of_the_dead(&kinds);
+        assert_eq!(run.rig.violation(), None);
+        let ordered = run.actions.iter().filter(|action| matches!(action, Action::At(..))).count();
+        assert!(ordered > 100, "only {ordered} were ordered");
+        let vacuous = run.vacuous.expect("nothing happened");
+        for kind in kinds {
+            assert!(vacuous.contains(&format!("no {kind}, which was planned")), "{vacuous}");
+            assert_eq!(run.seen.of(kind), 0, "{kind}");
+        }
     }
 }

@@ -66,13 +66,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 self.server(node).disk.borrow_mut().stall(*deed == Deed::Stall);
                 self.input(node, |_| {});
             }
-            Deed::FailWrite => {
-                self.counts.disk_failures += 1;
-                self.server(node).disk.borrow_mut().fail_writes();
-            }
+            Deed::FailWrite => self.server(node).disk.borrow_mut().fail_writes(),
             // A machine that is down has somebody who looks at it.
             Deed::Fill(bytes) if is_running => {
-                self.counts.disk_failures += 1;
                 self.server(node).disk.borrow_mut().fill(*bytes);
             }
             Deed::Fill(_) => {}

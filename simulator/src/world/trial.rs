@@ -8,7 +8,7 @@ use super::{Asked, Counts, Operation, Setup, World, plan};
 use crate::action::Action;
 use crate::dice::Dice;
 use crate::invariants::{Rule, Violation};
-use crate::marks::{self, Hits};
+use crate::marks::{self, Hits, Mark};
 use crate::storage::Missing;
 use crate::swarm::kinds::PerKind;
 use crate::swarm::run::Run;
@@ -245,7 +245,9 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         {
             world.ghost.broke(Rule::Linearizable, what);
         }
-        let (counts, time, trace) = (world.counts, world.now, world.trace);
+        let (marks, time, trace) = (marks::take(), world.now, world.trace);
+        let disk_failures = marks.of(Mark::WriteFailed) + marks.of(Mark::DiskFull);
+        let counts = Counts { disk_failures, ..world.counts };
         Report {
             violation: world.ghost.violation().cloned(),
             vacuous: None,
@@ -256,7 +258,7 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
             time,
             trace,
             seen: PerKind::default(),
-            marks: marks::take(),
+            marks,
             leaderships: world.ghost.leaderships(),
         }
     }
