@@ -2,7 +2,7 @@
 
 use raft_core::types::NodeId;
 
-use super::kinds::Kind;
+use super::kinds::{Kind, PerKind};
 use super::rig::Rig;
 use crate::action::{Action, Deed, Release, links_of};
 use crate::cluster::TICK;
@@ -34,6 +34,15 @@ impl Nemesis {
     /// Whether something of this kind is done now.
     pub(super) fn wants(&mut self, kind: Kind, rate: u64) -> bool {
         rate > 0 && self.streams[kind as usize].permille(rate.min(1000) as u32)
+    }
+
+    /// What is done before anything else, where members lose their disks and messages are held back.
+    pub(super) fn begin(&mut self, rates: &PerKind, rig: &impl Rig) -> Vec<Action> {
+        let rate = 20 * rates.of(Kind::Wipe);
+        if rates.of(Kind::Hold) == 0 || !rig.may_wipe() || !self.wants(Kind::Wipe, rate) {
+            return Vec::new();
+        }
+        wipe_among_strangers(&mut self.streams[Kind::Wipe as usize], rig)
     }
 
     /// Something of this kind.
@@ -129,6 +138,32 @@ fn crash(dice: &mut Dice) -> Deed {
         1 => Keep::Everything,
         _ => Keep::Random(dice.number()),
     })
+}
+
+/// Before anything else: one member is wiped while another one has not heard of it. The two stores name
+/// themselves differently to the others, and what the first one said arrives at last.
+fn wipe_among_strangers(dice: &mut Dice, rig: &impl Rig) -> Vec<Action> {
+    let mut nodes: Vec<NodeId> = rig.nodes().collect();
+    let wiped = nodes.remove(dice.below(nodes.len() as u64) as usize);
+    let late = nodes.remove(dice.below(nodes.len() as u64) as usize);
+    let (link, others) = ((wiped, late), nodes.iter().map(|node| (*node, late)).collect());
+    vec![
+        // Everybody has asked everybody; one answer is lost, so that one member has to ask again.
+        Action::Wait(500),
+        Action::Cut(vec![link]),
+        Action::Wait(rig.slowest() + dice.below(TICK)),
+        Action::Cut(others),
+        Action::Mend(vec![link]),
+        Action::Hold(vec![link]),
+        Action::At(wiped, Deed::Campaign),
+        Action::Wait(dice.below(TICK)),
+        Action::At(wiped, Deed::Wipe),
+        Action::At(wiped, Deed::Restart),
+        Action::Unhold(vec![link]),
+        Action::Wait(10 * TICK),
+        Action::Heal,
+        Action::Release(Release::All),
+    ]
 }
 
 /// The leader dies between a proposal and its first acknowledgement.

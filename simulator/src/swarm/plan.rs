@@ -177,6 +177,8 @@ impl Plan {
             Profile::SnapshotStorm => plan.snap(dice),
             Profile::Identity => {
                 plan.setup.cluster.asks = true;
+                plan.setup.network.hold_permille = *dice.pick(&[5, 50]);
+                plan.rate(&[(Kind::Release, 10), (Kind::ReleaseOldest, 50)]);
                 plan.rate(&[(Kind::Wipe, 8), (Kind::Crash, 5), (Kind::CrashInDisk, 10)]);
                 plan.rate(&[(Kind::Partition, 10)]);
             }
@@ -277,6 +279,10 @@ impl Plan {
         }
         if nodes < 3 || !setup.cluster.asks {
             *rates.of_mut(Kind::Wipe) = 0;
+        }
+        // Nor where many an answer takes as long as an election.
+        if setup.cluster.config.election_timeout_ticks <= 10 && setup.network.delay.1 >= 15_000 {
+            setup.network.loss_permille = setup.network.loss_permille.min(100);
         }
         // Elsewhere the log may never be read, so that no reading fails.
         if profile != Profile::DiskRot {

@@ -57,6 +57,10 @@ impl<R: Rig> Run<R> {
     /// The faults, drawn as they come.
     fn suffer<S>(&mut self, seed: u64, plan: &Plan<S>) {
         let mut nemesis = Nemesis::new(seed);
+        for action in nemesis.begin(&plan.rates, &self.rig) {
+            *self.seen.of_mut(Kind::Wipe) += u64::from(matches!(action, Action::At(_, Deed::Wipe)));
+            self.act(&action);
+        }
         for step in 0..plan.steps * PATIENCE {
             let lacking = self.lacking(plan);
             let has_enough = self.rig.acknowledged() >= ACKNOWLEDGED_MIN;

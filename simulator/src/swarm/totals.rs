@@ -8,6 +8,15 @@ use super::{Profile, Report};
 use crate::ledger::mix;
 use crate::marks::{Hits, Mark};
 
+/// So many runs of every profile come by each mark.
+pub const RUNS_FOR_ALL_MARKS: usize = 1000;
+
+/// Marks that even so many runs may miss; scripts and tests go there.
+pub const UNSEEN: [Mark; 1] = [
+    // `scripts/figure_8_overwritten.txt`
+    Mark::MajorityTruncated,
+];
+
 /// See the module. The order in which runs are added does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
@@ -46,6 +55,16 @@ impl Totals {
         self.time += report.time;
         self.cpu += cpu;
         self.traces.insert((profile, seed), report.trace);
+    }
+
+    /// The marks that no run has hit, where there were so many of every profile that each should have been.
+    pub fn missed(&self) -> Vec<Mark> {
+        let runs = |profile| self.traces.keys().filter(|(of, _)| *of == profile).count();
+        if Profile::all().any(|profile| runs(profile) < RUNS_FOR_ALL_MARKS) {
+            return Vec::new();
+        }
+        let missed = Mark::ALL.iter().filter(|mark| self.marks.of(**mark) == 0);
+        missed.filter(|mark| !UNSEEN.contains(mark)).copied().collect()
     }
 
     /// A hash over the hashes of all runs.
@@ -99,5 +118,28 @@ impl fmt::Display for Totals {
             writeln!(f, "     never  {}", mark.name())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::marks;
+    use crate::swarm::{Options, run};
+
+    #[test]
+    fn a_mark_that_many_runs_of_every_profile_miss_is_named() {
+        let report = run(1, Options { profile: Profile::Calm, ..Options::default() });
+        let mut totals = Totals::default();
+        for profile in Profile::all() {
+            assert_eq!(totals.missed(), [], "there were too few to say so");
+            let runs = RUNS_FOR_ALL_MARKS as u64;
+            (0..runs).for_each(|seed| totals.add(profile, seed, &report, 0));
+        }
+        let missed = totals.missed();
+        assert!(missed.contains(&Mark::OtherIncarnation), "{missed:?}");
+        Mark::ALL.iter().for_each(|mark| marks::hit(*mark));
+        totals.marks.add(&marks::take());
+        assert_eq!(totals.missed(), []);
     }
 }
