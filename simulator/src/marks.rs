@@ -91,6 +91,7 @@ marks! {
     CrashInDisk "a crash in an operation of the disk",
     CrashInRecovery "a crash while the log is opened",
     CrashWithWrites "a crash with writes in flight",
+    ForeignReceipt "a receipt of an earlier life is ignored",
     CrashInSnapshot "a crash while a snapshot is to be written",
     TornTail "a torn batch is at the end of the log at a start",
     SeveralSegments "a start finds several segments",

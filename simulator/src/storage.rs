@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use raft_core::ready::{LogRead, Write};
+use raft_core::ready::{LogRead, Receipt, Write, WriteError};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::storage::{Completion, Recovered, Storage};
 use raft_core::types::{EntryId, GroupId, Identity, LogIndex};
@@ -110,6 +110,10 @@ pub struct MemberDisk {
     busy_until: Option<u64>,
     batch: Batch,
     completed: Vec<(GroupId, Completion)>,
+    /// Receipts that earlier lives did not take, and the next one is handed.
+    foreign: VecDeque<Receipt>,
+    /// Which of them are kept.
+    foreign_dice: Dice,
     is_stalled: bool,
     fails_next: bool,
     /// Whether this life's log may refuse writes.
@@ -131,6 +135,8 @@ impl MemberDisk {
             busy_until: None,
             batch: Batch::default(),
             completed: Vec::new(),
+            foreign: VecDeque::new(),
+            foreign_dice: Dice::new(seed, &format!("receipts {}", identity.member.node)),
             is_stalled: false,
             fails_next: false,
             has_failed: false,
@@ -230,13 +236,30 @@ impl MemberDisk {
 
     fn end_process(&mut self) {
         self.wal = None;
-        self.jobs.clear();
+        self.keep_receipts();
         self.busy_until = None;
         self.batch = Batch::default();
-        self.completed.clear();
         self.fails_next = false;
         self.has_failed = false;
         self.sim.full_after(None);
+    }
+
+    /// The next life may be handed what this one has not taken, as by a host whose log outlives a member:
+    /// receipts of what was written and, harder, of what never was, which claim that it was, or that it failed.
+    fn keep_receipts(&mut self) {
+        let completed = self.completed.drain(..).filter_map(|(_, completion)| match completion {
+            Completion::Written(receipt) => Some(receipt),
+            _ => None,
+        });
+        self.foreign.extend(completed);
+        for job in self.jobs.drain(..) {
+            let Job::Submit(write) = job else { continue };
+            match self.foreign_dice.below(4) {
+                0 => self.foreign.push_back(write.done()),
+                1 => self.foreign.push_back(write.failed(WriteError("of an earlier life".into()))),
+                _ => drop(write),
+            }
+        }
     }
 
     /// The process dies in the middle of an operation of the disk's, this many after now.
@@ -485,6 +508,8 @@ impl Storage for Handle {
     fn poll(&mut self, completions: &mut Vec<Completion>) {
         if !self.fuse.is_blown() {
             let mut disk = self.disk.borrow_mut();
+            // One at a time, so that the later ones meet writes of this life that are under way.
+            completions.extend(disk.foreign.pop_front().map(Completion::Written));
             completions.extend(disk.completed.drain(..).map(|(_, completion)| completion));
         }
     }

@@ -92,6 +92,7 @@ pub(crate) struct Glance {
     installed: u64,
     sticky: u64,
     dropped_reads: u64,
+    foreign_receipts: u64,
     has_vote: bool,
 }
 
@@ -105,6 +106,7 @@ impl Glance {
             installed: status.stats.snapshots_installed,
             sticky: status.stats.sticky_refusals,
             dropped_reads: status.stats.dropped_reads,
+            foreign_receipts: status.stats.foreign_receipts,
             has_vote: !matches!(status.standing, Standing::Replaced(_) | Standing::NotMember),
         }
     }
@@ -183,6 +185,7 @@ pub(crate) fn turn(seen: &impl Sight, node: NodeId, before: &Glance) -> Option<G
     let status = core.status();
     let now = Glance::at(&status);
     hit_if(now.sticky > before.sticky, Mark::StickyRefusal);
+    hit_if(now.foreign_receipts > before.foreign_receipts, Mark::ForeignReceipt);
     hit_if(now.dropped_reads > before.dropped_reads, Mark::LogReadDropped);
     if now.installed > before.installed {
         hit(Mark::SnapshotInstalled);
