@@ -70,7 +70,9 @@ pub fn configurations() -> Vec<Configuration> {
         plain_elections(),
         ballots(),
         replication(),
+        doubled(),
         takeover(),
+        dropped(),
         figure8(),
         restarts(),
         compaction(),
@@ -119,10 +121,18 @@ fn ballots() -> Configuration {
 }
 
 fn replication() -> Configuration {
-    let mut setup = Setup::new("replication", "entries, lost, doubled and reordered", 3);
+    let mut setup = Setup::new("replication", "entries, lost and reordered", 3);
     setup.prologue = ELECTED;
     setup.budget = Budget { heartbeats: 1, proposals: 2, ..Budget::NOTHING };
     let small = Budget { heartbeats: 1, proposals: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::ForgedAck, hunt: small }
+}
+
+fn doubled() -> Configuration {
+    let mut setup = Setup::new("doubled", "messages that arrive twice, the second time late", 3);
+    setup.prologue = ELECTED;
+    setup.budget = Budget { heartbeats: 2, proposals: 1, duplicates: 1, ..Budget::NOTHING };
+    let small = Budget { heartbeats: 1, proposals: 1, duplicates: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::ForgedAck, hunt: small }
 }
 
@@ -132,6 +142,15 @@ fn takeover() -> Configuration {
     setup.prologue = ELECTED;
     setup.budget = Budget { timeouts: 2, proposals: 1, crashes: 1, ..Budget::NOTHING };
     let small = Budget { timeouts: 1, proposals: 1, ..Budget::NOTHING };
+    Configuration { setup, small, plant: Plant::RejectCounts, hunt: small }
+}
+
+fn dropped() -> Configuration {
+    let mut setup = Setup::new("dropped", "messages that are lost, and their senders told", 3);
+    setup.pre_vote = false;
+    setup.prologue = ELECTED;
+    setup.budget = Budget { timeouts: 2, proposals: 1, drops: 1, ..Budget::NOTHING };
+    let small = Budget { timeouts: 1, proposals: 1, drops: 1, ..Budget::NOTHING };
     Configuration { setup, small, plant: Plant::RejectCounts, hunt: small }
 }
 
