@@ -94,12 +94,10 @@ impl<M: StateMachine> Execution<M> {
                 self.replies.entry(index).or_insert_with(|| reply.to_vec());
             }
         }
-        if !self.replies.contains_key(&id.index) {
-            if is_parked {
-                self.parked.insert(id.index);
-            } else {
-                self.replies.insert(id.index, Vec::new());
-            }
+        match self.replies.get(&id.index) {
+            Some(_) => {}
+            None if is_parked => _ = self.parked.insert(id.index),
+            None => _ = self.replies.insert(id.index, Vec::new()),
         }
     }
 }
