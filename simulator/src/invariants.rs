@@ -283,7 +283,7 @@ impl Ghost {
         holding: impl Fn(EntryId) -> usize,
     ) -> LogIndex {
         if core.is_leader() {
-            self.leads(node, core.term(), |id| core.entry_id(id.index).is_none_or(|e| e == id));
+            self.leads(node, core.term(), |id| holds(core, id));
         }
         let last = core.commit_index();
         for index in committed + 1..=last {
@@ -426,3 +426,15 @@ impl Ghost {
         self.claimed_term.remove(&node);
     }
 }
+
+/// Whether a node's log has this very entry, or has compacted that place. Behind its end it has nothing.
+fn holds(core: &Node, id: EntryId) -> bool {
+    match core.entry_id(id.index) {
+        Some(found) => found == id,
+        // A log is whole from where it was compacted to its end, and its commit index is in there.
+        None => id.index <= core.commit_index(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
