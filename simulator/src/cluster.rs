@@ -128,7 +128,6 @@ struct Server {
     process: Option<Process>,
     /// When its disk completes something, if that is on the list of events.
     wake: Option<u64>,
-    is_wiped: bool,
 }
 
 /// One life of a member.
@@ -196,7 +195,7 @@ impl Cluster {
         };
         for node in 1..=cluster.config.nodes {
             let disk = cluster.fresh_disk(node);
-            let server = Server { disk, life: 0, process: None, wake: None, is_wiped: false };
+            let server = Server { disk, life: 0, process: None, wake: None };
             cluster.servers.insert(node, server);
         }
         for node in 1..=cluster.config.nodes {
@@ -277,7 +276,7 @@ impl Cluster {
 
     /// Whether a member ever lost its disk.
     pub fn is_wiped(&self, node: NodeId) -> bool {
-        self.servers[&node].is_wiped
+        self.disk(node).borrow().is_replacement()
     }
 
     /// Whether a member's process runs.

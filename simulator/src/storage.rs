@@ -102,6 +102,8 @@ pub struct MemberDisk {
     pub faults: DiskFaults,
     sim: SimDisk,
     durable: Image,
+    /// What earlier disks of this member's held durably when they were lost.
+    past: Vec<Image>,
     now: u64,
     // The thread.
     wal: Option<Wal<SimDisk>>,
@@ -129,6 +131,7 @@ impl MemberDisk {
             faults: DiskFaults::none(),
             sim: SimDisk::new(),
             durable: Image::default(),
+            past: Vec::new(),
             now: 0,
             wal: None,
             jobs: VecDeque::new(),
@@ -146,6 +149,22 @@ impl MemberDisk {
     /// What would be there after a loss of power.
     pub fn durable(&self) -> &Image {
         &self.durable
+    }
+
+    /// This empty disk takes the place of one that is lost. What that held had been counted.
+    pub fn take_place_of(&mut self, lost: &MemberDisk) {
+        self.past.clone_from(&lost.past);
+        self.past.push(lost.durable.clone());
+    }
+
+    /// Whether the member had a disk before this one.
+    pub fn is_replacement(&self) -> bool {
+        !self.past.is_empty()
+    }
+
+    /// Whether an entry is here durably, or was on a disk of this member's when that was lost.
+    pub fn holds(&self, id: EntryId) -> bool {
+        self.durable.holds(id) || self.past.iter().any(|image| image.holds(id))
     }
 
     /// The disk itself.

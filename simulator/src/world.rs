@@ -57,7 +57,6 @@ const SWEEP: u64 = 250_000;
 struct Server {
     disk: Rc<RefCell<MemberDisk>>,
     local: Arc<Local>,
-    is_wiped: bool,
     life: u64,
     process: Option<Process>,
     /// When its disk has something to do, if that is on the list of events.
@@ -231,7 +230,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         Server {
             disk: Rc::new(RefCell::new(disk)),
             local: Arc::new(local),
-            is_wiped: false,
             life: 0,
             process: None,
             wake: None,

@@ -142,8 +142,51 @@ impl Cluster {
         self.crash(node, Keep::Nothing);
         let disk = self.fresh_disk(node);
         let server = self.servers.get_mut(&node).expect("a member");
+        disk.borrow_mut().take_place_of(&server.disk.borrow());
         server.disk = disk;
-        server.is_wiped = true;
         self.ghost.wiped(node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ClusterConfig;
+
+    /// A cluster in which node 3 has lost its disk, which held nothing of what is committed.
+    fn with_a_wiped_member() -> Cluster {
+        let mut cluster = Cluster::new(ClusterConfig { asks: true, ..ClusterConfig::calm(3, 7) });
+        cluster.elect(1);
+        for node in 1..=2 {
+            cluster.network.cut(node, 3);
+            cluster.network.cut(3, node);
+        }
+        cluster.propose(1, b"x").unwrap();
+        cluster.run_ticks(20);
+        cluster.wipe(3);
+        cluster.restart(3);
+        assert!(cluster.ghost.is_committed(2) && cluster.violation().is_none());
+        cluster
+    }
+
+    fn broken_by_a_crash_of_node_2(mut cluster: Cluster) -> Option<Rule> {
+        cluster.crash(2, Keep::Nothing);
+        cluster.violation().map(|violation| violation.rule)
+    }
+
+    #[test]
+    fn a_wiped_member_counts_with_what_it_once_held() {
+        let mut cluster = with_a_wiped_member();
+        cluster.wipe(2);
+        assert_eq!(broken_by_a_crash_of_node_2(cluster), None, "its lost disk held it");
+    }
+
+    #[test]
+    fn a_wiped_member_does_not_count_with_what_it_never_held() {
+        let mut cluster = with_a_wiped_member();
+        // This disk was never wiped; it has forgotten all that it said it held.
+        let forgetful = cluster.fresh_disk(2);
+        cluster.servers.get_mut(&2).unwrap().disk = forgetful;
+        assert_eq!(broken_by_a_crash_of_node_2(cluster), Some(Rule::ClaimIsDurable));
     }
 }

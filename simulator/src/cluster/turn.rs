@@ -8,7 +8,7 @@ use raft_core::replica::Event;
 use raft_core::types::{LogIndex, NodeId};
 use raft_core::wire::encode;
 
-use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, Server, TURNS_MAX};
+use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, TURNS_MAX};
 use crate::invariants::Rule;
 use crate::ledger::{News, hash_of};
 use crate::marks::{Mark, hit, sight};
@@ -128,11 +128,7 @@ impl Cluster {
     fn look_at_log(&mut self, node: NodeId) {
         let Cluster { servers, ghost, config, .. } = self;
         let Some(process) = &servers[&node].process else { return };
-        let holding = |id| {
-            let holds =
-                |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-            servers.values().filter(holds).count()
-        };
+        let holding = |id| servers.values().filter(|server| server.disk.borrow().holds(id)).count();
         let (core, quorum) = (process.replica.node(), config.nodes as usize / 2 + 1);
         let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
         let server = self.servers.get_mut(&node).expect("a member");
@@ -156,8 +152,7 @@ impl Cluster {
     /// What was committed stays durable on a majority, whatever crashes.
     pub(super) fn check_committed_is_durable(&mut self) {
         let Some(id) = self.ghost.last_committed() else { return };
-        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-        let holding = self.servers.values().filter(holds).count();
+        let holding = self.servers.values().filter(|server| server.disk.borrow().holds(id)).count();
         let quorum = self.config.nodes as usize / 2 + 1;
         if holding < quorum {
             let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");

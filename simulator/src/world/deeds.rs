@@ -104,8 +104,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// What was committed stays durable on a majority, whatever crashes.
     fn check_committed_is_durable(&mut self) {
         let Some(id) = self.ghost.last_committed() else { return };
-        let holds = |server: &&Server| server.is_wiped || server.disk.borrow().durable().holds(id);
-        let holding = self.servers.values().filter(holds).count();
+        let holding = self.servers.values().filter(|server| server.disk.borrow().holds(id)).count();
         let quorum = self.servers.len() / 2 + 1;
         if holding < quorum {
             let what = format!("{id} is committed, and {holding} disks of {quorum} hold it");
@@ -119,8 +118,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         self.disks += 1;
         let fresh = self.fresh_server(node, self.disks);
         let server = self.server(node);
+        fresh.disk.borrow_mut().take_place_of(&server.disk.borrow());
         let (life, dice) = (server.life, server.dice.clone());
-        *server = Server { is_wiped: true, life, dice, ..fresh };
+        *server = Server { life, dice, ..fresh };
         self.ghost.wiped(node);
     }
 

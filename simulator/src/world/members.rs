@@ -10,7 +10,7 @@ use raft_core::{Bootstrap, Node, Watermark};
 use raft_host::Group;
 use raft_host::core::{HostCore, Output, Reply};
 
-use super::{Call, Due, GROUP, Process, Server, Watched, World, replies};
+use super::{Call, Due, GROUP, Process, Watched, World, replies};
 use crate::cluster::{Happened, TICK};
 use crate::describe::describe;
 use crate::dice::Dice;
@@ -155,9 +155,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         if let Some(complaint) = complaint {
             ghost.broke(Rule::Storage, format!("node {node}: {complaint}"));
         }
-        let holds =
-            |server: &Server, id| server.is_wiped || server.disk.borrow().durable().holds(id);
-        let holding = |id| servers.values().filter(|server| holds(server, id)).count();
+        let holding = |id| servers.values().filter(|server| server.disk.borrow().holds(id)).count();
         let process = servers[&node].process.as_ref().expect("it was turned");
         let core = process.core.node(GROUP).expect("there is one group");
         if process.core.stats().groups_poisoned > 0 {

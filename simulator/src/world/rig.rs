@@ -44,7 +44,7 @@ impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
     }
 
     fn is_wiped(&self, node: NodeId) -> bool {
-        self.servers[&node].is_wiped
+        self.disk(node).borrow().is_replacement()
     }
 
     fn is_busy(&self, _: NodeId) -> bool {
