@@ -390,3 +390,52 @@ fn read_view(records: &mut Reader<'_>, payload: &mut &[u8]) -> Option<View> {
     let block = Block::verify(header, Bytes::copy_from_slice(block), crc as u32, 0).ok()?;
     Some(View::part(block, first?, last?))
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_storage::disk::{Disk, DiskFile, OpenMode};
+
+    use crate::cluster::{Cluster, ClusterConfig};
+    use crate::disk::{Fault, SimDisk};
+    use crate::storage::Missing;
+
+    /// Whether the contents of a snapshot count as durable, after somebody has done something about them.
+    fn has_contents(missing: Option<Missing>, sync: fn(&SimDisk)) -> bool {
+        let mut config = ClusterConfig::calm(1, 7);
+        config.disk.missing = missing;
+        let mut cluster = Cluster::new(config);
+        cluster.elect(1);
+        cluster.propose(1, &[7; 20_000]).unwrap();
+        cluster.run_ticks(5);
+        cluster.take_snapshot(1);
+        cluster.run_ticks(5);
+        sync(cluster.disk(1).borrow().sim());
+        cluster.propose(1, b"more").unwrap();
+        cluster.run_ticks(5);
+        let disk = cluster.disk(1).borrow();
+        assert!(disk.durable().snapshot().is_some_and(|meta| meta.last.index > 0));
+        disk.durable().has_snapshot_contents()
+    }
+
+    fn sync_snapshot(disk: &SimDisk) {
+        let names = disk.list().unwrap();
+        let name = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
+        let _ = disk.open(name, OpenMode::Existing).unwrap().sync_data();
+    }
+
+    /// The mistake of trying again.
+    fn sync_snapshot_again(disk: &SimDisk) {
+        disk.fail_at(disk.operations() + 1, Fault::Io);
+        sync_snapshot(disk);
+        sync_snapshot(disk);
+    }
+
+    #[test]
+    fn contents_that_a_failed_sync_has_lost_are_not_there() {
+        let unsynced = Some(Missing::Snapshot);
+        assert!(has_contents(None, |_| {}));
+        assert!(!has_contents(unsynced, |_| {}));
+        assert!(has_contents(unsynced, sync_snapshot));
+        assert!(!has_contents(unsynced, sync_snapshot_again));
+    }
+}

@@ -288,11 +288,13 @@ impl State {
         self.durable.files.get(file).map(Contents::visible)
     }
 
+    /// What a failed sync has lost waits for no other: it shows in the contents alone.
     pub(super) fn is_durable(&self, name: &str) -> bool {
         let file = self.cache.names.get(name);
         file.is_some()
             && self.durable.names.get(name) == file
             && !self.pending.iter().any(|change| change.file() == file.copied())
+            && self.durable_contents(name) == file.map(|file| self.contents(*file))
     }
 
     pub(super) fn sync_dir(&mut self) {

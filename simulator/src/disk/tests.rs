@@ -181,6 +181,7 @@ fn a_failed_sync_loses_what_the_cache_still_shows() {
     assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
     file.sync_data().unwrap();
     assert_eq!(disk.contents("file").unwrap(), new);
+    assert!(!disk.is_durable("file"), "no later sync brings it back");
     let uncached = disk.fork();
     uncached.drop_caches();
     disk.crash_with(Keep::Everything);
