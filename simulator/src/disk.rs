@@ -175,6 +175,11 @@ impl SimDisk {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Whether an operation of this life failed so, or found the disk full.
+    pub fn has_failed(&self) -> bool {
+        self.state().has_failed
+    }
+
     /// Makes the operation of this number, and all that come later, fail as if the process were
     /// dead. After that comes a [`crash`](Self::crash) or [`kill`](Self::kill).
     pub fn crash_at(&self, operation: u64) {
@@ -346,7 +351,10 @@ impl DiskFile for SimFile {
         let room = state.room.map_or(bytes.len(), |room| bytes.len().min(room as usize));
         let (fault, written) = match fault {
             Some(_) => (fault, Chance(state.operations).below(bytes.len() as u64 + 1) as usize),
-            None if room < bytes.len() => (Some(Fault::Full), room),
+            None if room < bytes.len() => {
+                state.has_failed = true;
+                (Some(Fault::Full), room)
+            }
             None => (None, bytes.len()),
         };
         let written = if fault.is_some() { whole_sectors(written, offset) } else { written };

@@ -118,8 +118,6 @@ pub struct MemberDisk {
     foreign_dice: Dice,
     is_stalled: bool,
     fails_next: bool,
-    /// Whether this life's log may refuse writes.
-    has_failed: bool,
 }
 
 impl MemberDisk {
@@ -142,7 +140,6 @@ impl MemberDisk {
             foreign_dice: Dice::new(seed, &format!("receipts {}", identity.member.node)),
             is_stalled: false,
             fails_next: false,
-            has_failed: false,
         }
     }
 
@@ -259,7 +256,6 @@ impl MemberDisk {
         self.busy_until = None;
         self.batch = Batch::default();
         self.fails_next = false;
-        self.has_failed = false;
         self.sim.full_after(None);
     }
 
@@ -315,13 +311,13 @@ impl MemberDisk {
     /// The disk is full once so many bytes more are written, until the process ends: then somebody
     /// makes room.
     pub fn fill(&mut self, bytes: u64) {
-        self.has_failed = true;
         self.sim.full_after(Some(bytes));
     }
 
-    /// Whether something was made to fail in this life, so that the log may refuse writes.
+    /// Whether something has failed in this life, so that the log may refuse writes. What is still to
+    /// fail is no reason.
     pub fn has_failed(&self) -> bool {
-        self.has_failed
+        self.sim.has_failed()
     }
 
     /// Whether the log takes no writes any more. A node may not know yet: what has failed may have been
@@ -409,7 +405,6 @@ impl MemberDisk {
         let Batch { has_reads, has_hard_state, has_snapshot, .. } = std::mem::take(&mut self.batch);
         let Some(wal) = &mut self.wal else { return };
         if std::mem::take(&mut self.fails_next) {
-            self.has_failed = true;
             self.sim.fail_at(self.sim.operations() + 1, Fault::Io);
         }
         let skips = match self.faults.missing {

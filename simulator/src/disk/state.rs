@@ -151,6 +151,8 @@ pub(super) struct State {
     pub(super) operations: u64,
     pub(super) faults: BTreeMap<u64, Fault>,
     pub(super) crash_at: Option<u64>,
+    /// Whether one of the faults has been met in this life, or the end of the room.
+    pub(super) has_failed: bool,
     /// Bytes that can still be written.
     pub(super) room: Option<u64>,
     pub(super) skips: Vec<Skip>,
@@ -175,7 +177,9 @@ impl State {
         self.operations += 1;
         // Counted as well: whoever waits for the crash sees by the count that it has come.
         self.check_alive(life)?;
-        Ok(self.faults.remove(&self.operations))
+        let fault = self.faults.remove(&self.operations);
+        self.has_failed |= fault.is_some();
+        Ok(fault)
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -356,6 +360,7 @@ impl State {
         self.life += 1;
         self.locks.clear();
         self.faults.clear();
+        self.has_failed = false;
         self.crash_at = None;
     }
 

@@ -196,8 +196,9 @@ fn a_failed_sync_loses_what_the_cache_still_shows() {
 fn a_failed_write_has_written_some_part() {
     let (disk, file) = prepared();
     disk.fail_at(disk.operations() + 1, Fault::Full);
+    assert!(!disk.has_failed(), "nothing has failed yet");
     let error = file.write_at(&[b'b'; 1000], 0).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert_eq!((error.kind(), disk.has_failed()), (io::ErrorKind::StorageFull, true));
     let bytes = disk.contents("file").unwrap();
     let written = bytes.iter().take_while(|byte| **byte == b'b').count();
     assert!(written <= 1000 && bytes[written..].iter().all(|byte| *byte == b'a'));
@@ -212,6 +213,7 @@ fn a_full_disk_takes_what_fits() {
     let (disk, file) = prepared();
     disk.full_after(Some(520));
     file.write_at(b"1234567", 0).unwrap();
+    assert!(!disk.has_failed(), "it is not full yet");
     let error = file.write_at(&[b'b'; 1000], 7).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     let bytes = disk.contents("file").unwrap();
@@ -219,6 +221,7 @@ fn a_full_disk_takes_what_fits() {
     file.sync_data().unwrap();
     disk.full_after(None);
     file.write_at(b"8", 7).unwrap();
+    assert!(disk.has_failed() && !crashed(&disk, Keep::Nothing).has_failed());
 }
 
 #[test]
