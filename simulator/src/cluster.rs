@@ -24,7 +24,7 @@ use raft_core::{Config, Node, Watermark};
 
 use crate::agenda::Agenda;
 use crate::dice::Dice;
-use crate::invariants::{Ghost, Open, Rule, Violation};
+use crate::invariants::{Ghost, Open, Rule, Violation, is_notice};
 use crate::ledger::{Ledger, hash_of, mix};
 use crate::marks::sight::{self, Glance, Sight};
 use crate::network::{Network, Packet};
@@ -532,6 +532,7 @@ impl Cluster {
             println!("{} arrives: {:?}", self.now, envelope.message);
         }
         sight::arrival(self, &envelope.message);
+        let is_notice = is_notice(&envelope.message);
         let mut refused = None;
         self.input(packet.to, |process| match process.replica.step(envelope.message) {
             Err(Error::Rejected(rejection)) => {
@@ -543,13 +544,15 @@ impl Cluster {
         let Some(rejection) = refused else { return };
         sight::refusal(&rejection);
         self.happened(|| Happened::Refused(packet.to, rejection));
-        let is_honest = matches!(
-            rejection,
-            Rejection::Joining
-                | Rejection::Stranger(_)
-                | Rejection::OtherIncarnation { .. }
-                | Rejection::UnaskedReply
-        );
+        // Who was told who the members are, and has lost no disk, knows all of them.
+        let may_differ = self.asks() || self.nodes().any(|node| self.is_wiped(node));
+        let is_honest = match rejection {
+            Rejection::Joining | Rejection::Stranger(_) | Rejection::OtherIncarnation { .. } => {
+                may_differ
+            }
+            Rejection::UnaskedReply => is_notice,
+            _ => false,
+        };
         if !is_honest {
             let what = format!("node {} refused an honest message: {rejection}", packet.to);
             self.ghost.broke(Rule::NoBug, what);
@@ -583,3 +586,6 @@ pub fn role(role: RoleName) -> &'static str {
         RoleName::Leader => "leader",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -436,5 +436,11 @@ fn holds(core: &Node, id: EntryId) -> bool {
     }
 }
 
+/// Whether a message is no answer, but the news that a term is over. Who leads the present one by now
+/// refuses it.
+pub(crate) fn is_notice(message: &Message) -> bool {
+    matches!(&message.body, Body::AppendEntriesReply(reply) if reply.request == 0)
+}
+
 #[cfg(test)]
 mod tests;

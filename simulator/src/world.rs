@@ -82,6 +82,15 @@ struct Process {
     glance: Glance,
 }
 
+impl Process {
+    /// Who sent the last message that was refused, and why. A member that is fenced takes none, and
+    /// gives no reason for each.
+    fn refusal(&self) -> Option<String> {
+        let is_fenced = self.core.node(GROUP).is_none_or(raft_core::Node::is_fenced);
+        self.core.status(GROUP).filter(|_| !is_fenced)?.message_refused
+    }
+}
+
 enum Due {
     Piece(Piece),
     Tick {
@@ -344,3 +353,6 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
 fn text(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.escape_ascii())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,9 @@ use raft_core::types::NodeId;
 
 use super::wire::{End, Piece, Received, StreamId};
 use super::{Due, TICK, World};
-use crate::invariants::Rule;
-use crate::marks::sight;
+use crate::invariants::{Rule, is_notice};
+use crate::marks::sight::{self, Sight};
+use crate::swarm::rig::Rig;
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     pub(super) fn dial(&mut self, from: NodeId, to: NodeId) {
@@ -73,10 +74,25 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         for envelope in &messages {
             sight::arrival(self, &envelope.message);
         }
-        if !messages.is_empty() {
-            self.input(node, |process| {
-                messages.into_iter().for_each(|envelope| process.core.deliver(envelope));
-            });
+        if messages.is_empty() {
+            return;
+        }
+        let mut refused = None;
+        self.input(node, |process| {
+            for envelope in messages {
+                let (is_notice, before) =
+                    (is_notice(&envelope.message), process.core.stats().messages_refused);
+                process.core.deliver(envelope);
+                if process.core.stats().messages_refused > before && !is_notice {
+                    refused = process.refusal();
+                }
+            }
+        });
+        // Who was told who the members are, and has lost no disk, knows all of them.
+        let may_differ = self.setup.cluster.asks || self.nodes().any(|node| self.is_wiped(node));
+        if let Some(what) = refused.filter(|_| !may_differ) {
+            let what = format!("node {node} refused an honest message of {what}");
+            self.ghost.broke(Rule::NoBug, what);
         }
     }
 

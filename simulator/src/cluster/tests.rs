@@ -1,0 +1,78 @@
+use raft_core::message::{AppendEntriesReply, AppendResult, Body, RequestVoteReply};
+use raft_core::types::EntryId;
+use raft_core::wire::encode;
+
+use super::*;
+use crate::disk::Keep;
+
+/// A cluster in which node 3 has lost its disk, which held nothing of what is committed.
+fn with_a_wiped_member() -> Cluster {
+    let mut cluster = Cluster::new(ClusterConfig { asks: true, ..ClusterConfig::calm(3, 7) });
+    cluster.elect(1);
+    for node in 1..=2 {
+        cluster.network.cut(node, 3);
+        cluster.network.cut(3, node);
+    }
+    cluster.propose(1, b"x").unwrap();
+    cluster.run_ticks(20);
+    cluster.wipe(3);
+    cluster.restart(3);
+    assert!(cluster.ghost.is_committed(2) && cluster.violation().is_none());
+    cluster
+}
+
+fn broken_by_a_crash_of_node_2(mut cluster: Cluster) -> Option<Rule> {
+    cluster.crash(2, Keep::Nothing);
+    cluster.violation().map(|violation| violation.rule)
+}
+
+#[test]
+fn a_wiped_member_counts_with_what_it_once_held() {
+    let mut cluster = with_a_wiped_member();
+    cluster.wipe(2);
+    assert_eq!(broken_by_a_crash_of_node_2(cluster), None, "its lost disk held it");
+}
+
+#[test]
+fn a_wiped_member_does_not_count_with_what_it_never_held() {
+    let mut cluster = with_a_wiped_member();
+    // This disk was never wiped; it has forgotten all that it said it held.
+    let forgetful = cluster.fresh_disk(2);
+    cluster.servers.get_mut(&2).unwrap().disk = forgetful;
+    assert_eq!(broken_by_a_crash_of_node_2(cluster), Some(Rule::ClaimIsDurable));
+}
+
+/// What is said when node 1, which leads term 1, gets this from node 2.
+fn told(asks: bool, incarnation: u64, body: Body) -> Option<Rule> {
+    let mut cluster = Cluster::new(ClusterConfig { asks, ..ClusterConfig::calm(3, 7) });
+    cluster.elect(1);
+    let (from, term) = (Member { node: 2, incarnation }, cluster.node(1).unwrap().term());
+    let envelope = Envelope { group: GROUP, message: Message { from, to: 1, term, body } };
+    let mut segments = Segments::new();
+    encode(CLUSTER, &envelope, &mut segments);
+    let bytes = segments.to_bytes();
+    cluster.arrive(&Packet { from: 2, to: 1, hash: hash_of(&bytes), bytes });
+    cluster.violation().map(|violation| violation.rule)
+}
+
+#[test]
+fn members_that_were_told_who_they_are_refuse_nobody() {
+    let body = Body::RequestVoteReply(RequestVoteReply { vote_granted: false });
+    assert_eq!(told(true, 99, body.clone()), None, "it may have been wiped");
+    assert_eq!(told(false, 99, body), Some(Rule::NoBug));
+}
+
+#[test]
+fn a_reply_to_what_was_never_asked_is_the_news_of_the_end_of_a_term() {
+    let reply = |request| {
+        let result = AppendResult::Conflict { hint: EntryId::ZERO };
+        Body::AppendEntriesReply(AppendEntriesReply {
+            request,
+            read_round: 0,
+            last_log_index: 0,
+            result,
+        })
+    };
+    assert_eq!(told(false, 0, reply(0)), None);
+    assert_eq!(told(false, 0, reply(99_999)), Some(Rule::NoBug));
+}
