@@ -209,6 +209,7 @@ impl Image {
     fn apply(&mut self, record: Record) {
         match record {
             Record::State { hard_state, snapshot, compacted, discards_log } => {
+                self.check_order(snapshot.as_deref(), compacted);
                 if discards_log {
                     hit_if(!self.entries.is_empty(), Mark::InstalledOverLog);
                     self.entries.clear();
@@ -230,6 +231,19 @@ impl Image {
                     self.complaints.push(format!("{view:?} was rewritten as something else"));
                 }
             }
+        }
+    }
+
+    /// Neither snapshot nor log go back, and what is compacted a snapshot covers.
+    fn check_order(&mut self, snapshot: Option<&SnapshotMeta>, compacted: EntryId) {
+        let index = |snapshot: Option<&SnapshotMeta>| snapshot.map_or(0, |meta| meta.last.index);
+        let (covered, before) = (index(snapshot), index(self.snapshot.as_deref()));
+        if covered < before || compacted < self.compacted || compacted.index > covered {
+            let what = format!(
+                "a snapshot at {covered} after {before}, compacted {compacted} after {}",
+                self.compacted
+            );
+            self.complaints.push(what);
         }
     }
 
@@ -395,8 +409,9 @@ fn read_view(records: &mut Reader<'_>, payload: &mut &[u8]) -> Option<View> {
 mod tests {
     use raft_storage::disk::{Disk, DiskFile, OpenMode};
 
+    use super::*;
     use crate::cluster::{Cluster, ClusterConfig};
-    use crate::disk::{Fault, SimDisk};
+    use crate::disk::Fault;
     use crate::storage::Missing;
 
     /// Whether the contents of a snapshot count as durable, after somebody has done something about them.
@@ -437,5 +452,29 @@ mod tests {
         assert!(!has_contents(unsynced, |_| {}));
         assert!(has_contents(unsynced, sync_snapshot));
         assert!(!has_contents(unsynced, sync_snapshot_again));
+    }
+
+    /// What is said of snapshots that come one after the other, each as (covered, compacted).
+    fn complaints_about(snapshots: &[(LogIndex, LogIndex)]) -> usize {
+        let mut image = Image::default();
+        for (covered, compacted) in snapshots {
+            let membership = Membership::new(vec![Member { node: 1, incarnation: 0 }]).unwrap();
+            let last = EntryId::new(*covered, 1);
+            image.apply(Record::State {
+                hard_state: HardState::default(),
+                snapshot: Some(Arc::new(SnapshotMeta { last, membership, size: 0 })),
+                compacted: EntryId::new(*compacted, 1),
+                discards_log: true,
+            });
+        }
+        image.complaints().len()
+    }
+
+    #[test]
+    fn snapshots_go_on_and_cover_what_is_compacted() {
+        assert_eq!(complaints_about(&[(0, 0), (5, 2), (5, 5), (7, 6)]), 0);
+        assert_eq!(complaints_about(&[(5, 2), (4, 2)]), 1, "an earlier snapshot");
+        assert_eq!(complaints_about(&[(5, 2), (6, 1)]), 1, "what was compacted comes back");
+        assert_eq!(complaints_about(&[(5, 6)]), 1, "nobody has entry 6");
     }
 }

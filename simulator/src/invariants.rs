@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use raft_core::Node;
+use raft_core::explore::Believed;
 use raft_core::message::{AppendResult, Body, Message};
 use raft_core::ready::ReadTicket;
 use raft_core::ticket::{End, Ticket};
@@ -76,6 +77,10 @@ pub struct Ghost {
     /// Commands that surely are not and never will be applied, by hash.
     dead: BTreeSet<u64>,
     applied_hashes: BTreeSet<u64>,
+    /// What each leader last believed each follower to hold, and in which term: (leader, follower).
+    believed: BTreeMap<(NodeId, NodeId), (Term, LogIndex)>,
+    /// The latest snapshot of each node's.
+    snapshots: BTreeMap<NodeId, LogIndex>,
     acknowledged: BTreeMap<LogIndex, u64>,
     /// The newest index whose effect some client has seen.
     seen: LogIndex,
@@ -295,6 +300,49 @@ impl Ghost {
         last.max(committed)
     }
 
+    /// Looks at what a node, as a leader, believes of its followers. `keeps` says whether the disk of a
+    /// follower's still has an entry that it acknowledged to this leader.
+    pub fn believes(&mut self, node: NodeId, core: &Node, keeps: impl Fn(NodeId, EntryId) -> bool) {
+        for Believed { node: follower, match_index, .. } in core.followers() {
+            let known = self.believed.entry((node, follower)).or_default();
+            let now = (core.term(), match_index);
+            let before = std::mem::replace(known, now);
+            if before == now {
+                continue;
+            }
+            self.check(before <= now, Rule::Monotonic, || {
+                format!("node {node} believes {now:?} of {follower}, and {before:?} before")
+            });
+            // What the leader has compacted was applied, so it was looked at as it was committed.
+            let Some(id) = core.entry_id(match_index) else { continue };
+            self.check(keeps(follower, id), Rule::ClaimIsDurable, || {
+                format!("node {node} believes {follower} to hold {id}, which its disk has not")
+            });
+        }
+    }
+
+    /// Looks at a node's snapshot. It is durable, covers no more than what is applied, and is never an
+    /// earlier one than before.
+    pub fn has_snapshot(&mut self, node: NodeId, core: &Node, durable: &Image) {
+        let snapshot = core.snapshot().map_or(0, |meta| meta.last.index);
+        let known = self.snapshots.entry(node).or_default();
+        let before = std::mem::replace(known, snapshot);
+        if before == snapshot {
+            return;
+        }
+        self.check(before < snapshot, Rule::Monotonic, || {
+            format!("the snapshot of node {node} is at {snapshot}, and was at {before}")
+        });
+        let applied = core.last_applied();
+        self.check(snapshot <= applied, Rule::StateMachineSafety, || {
+            format!("the snapshot of node {node} is at {snapshot}, and applied is {applied}")
+        });
+        let on_disk = durable.snapshot().map_or(0, |meta| meta.last.index);
+        self.check(snapshot <= on_disk, Rule::ClaimIsDurable, || {
+            format!("node {node} has a snapshot at {snapshot}, and its disk one at {on_disk}")
+        });
+    }
+
     /// The commit index of a node in this term is at this entry. `holding` counts the disks that hold
     /// it.
     fn commits(&mut self, node: NodeId, id: EntryId, term: Term, quorum: usize, holding: usize) {
@@ -319,8 +367,15 @@ impl Ghost {
         self.committed.contains_key(&index)
     }
 
-    /// A node's state machine moved on, from `last` to the index that this answers.
-    pub fn applied(&mut self, node: NodeId, last: LogIndex, news: &News) -> LogIndex {
+    /// A node's state machine moved on, from `last` to the index that this answers. Its disk holds
+    /// `durable`.
+    pub fn applied(
+        &mut self,
+        node: NodeId,
+        last: LogIndex,
+        news: &News,
+        durable: &Image,
+    ) -> LogIndex {
         match *news {
             News::Applied(id, hash, state) => {
                 self.check(id.index > last, Rule::StateMachineSafety, || {
@@ -329,6 +384,9 @@ impl Ghost {
                 let committed = self.committed.get(&id.index).map(|(term, _)| *term);
                 self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
                     format!("node {node} applies {id}, where {committed:?} is committed")
+                });
+                self.check(durable.holds(id), Rule::ClaimIsDurable, || {
+                    format!("node {node} applies {id}, which its disk has not")
                 });
                 let Ghost { applied, applied_hashes, .. } = self;
                 let known = *applied.entry(id.index).or_insert_with(|| {
@@ -348,6 +406,9 @@ impl Ghost {
                 let fits = if index == 0 { state == 0 } else { known == Some(state) };
                 self.check(fits, Rule::StateMachineSafety, || {
                     format!("node {node} restores a state at {index} that never was")
+                });
+                self.check(index >= last, Rule::StateMachineSafety, || {
+                    format!("node {node} restores the state at {index} over that at {last}")
                 });
                 index
             }
@@ -424,6 +485,7 @@ impl Ghost {
     /// A node's disk was replaced by an empty one: its terms begin anew.
     pub fn wiped(&mut self, node: NodeId) {
         self.claimed_term.remove(&node);
+        self.snapshots.remove(&node);
     }
 }
 

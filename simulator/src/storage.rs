@@ -9,7 +9,7 @@ use std::sync::Arc;
 use raft_core::ready::{LogRead, Receipt, Write, WriteError};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::storage::{Completion, Recovered, Storage};
-use raft_core::types::{EntryId, GroupId, Identity, LogIndex};
+use raft_core::types::{EntryId, GroupId, Identity, LogIndex, Term};
 use raft_storage::{Wal, WalOptions};
 
 use crate::dice::Dice;
@@ -162,6 +162,14 @@ impl MemberDisk {
     /// Whether an entry is here durably, or was on a disk of this member's when that was lost.
     pub fn holds(&self, id: EntryId) -> bool {
         self.durable.holds(id) || self.past.iter().any(|image| image.holds(id))
+    }
+
+    /// Whether an entry that the leader of this term was told of is still here, or a later leader may have
+    /// taken it away.
+    pub fn keeps(&self, id: EntryId, term: Term) -> bool {
+        let images = self.past.iter().chain([&self.durable]);
+        let latest = images.map(|image| image.hard_state().term).max();
+        latest > Some(term) || self.holds(id)
     }
 
     /// The disk itself.

@@ -131,6 +131,9 @@ impl Cluster {
         let holding = |id| servers.values().filter(|server| server.disk.borrow().holds(id)).count();
         let (core, quorum) = (process.replica.node(), config.nodes as usize / 2 + 1);
         let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
+        let term = core.term();
+        ghost.believes(node, core, |of, id| servers[&of].disk.borrow().keeps(id, term));
+        ghost.has_snapshot(node, core, servers[&node].disk.borrow().durable());
         let server = self.servers.get_mut(&node).expect("a member");
         server.process.as_mut().expect("it runs").committed = committed;
     }
@@ -139,10 +142,11 @@ impl Cluster {
         let Cluster { servers, ghost, story, .. } = self;
         let server = servers.get_mut(&node).expect("a member");
         let Some(process) = &mut server.process else { return };
+        let disk = server.disk.borrow();
         let news = process.replica.machine().news(process.news_read);
         process.news_read += news.len();
         for news in news {
-            process.applied = ghost.applied(node, process.applied, news);
+            process.applied = ghost.applied(node, process.applied, news, disk.durable());
             if let (Some(story), News::Restored(index, _)) = (story.as_mut(), news) {
                 story.push(Happened::Restored(node, *index));
             }

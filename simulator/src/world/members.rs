@@ -165,10 +165,14 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let watermark = core.check_invariants(&process.watermark);
         let quorum = setup.cluster.nodes as usize / 2 + 1;
         let committed = ghost.looks_at(node, core, process.committed, quorum, holding);
+        let disk = servers[&node].disk.borrow();
+        let term = core.term();
+        ghost.believes(node, core, |of, id| servers[&of].disk.borrow().keeps(id, term));
+        ghost.has_snapshot(node, core, disk.durable());
         let machine = process.core.machine::<Watched<M>>(GROUP).expect("it was made so");
         let (mut applied, seen) = (process.applied, machine.seen(process.seen));
         for seen in seen {
-            applied = ghost.applied(node, applied, &seen.news);
+            applied = ghost.applied(node, applied, &seen.news, disk.durable());
             match seen.news {
                 News::Applied(id, ..) => oracle.applied(id, &seen.command),
                 News::Restored(..) => counts.installs += 1,
@@ -185,6 +189,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             let why = core.status().fenced;
             ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why:?}"));
         }
+        drop(disk);
         let process = self.server(node).process.as_mut().expect("it was turned");
         process.watermark = watermark;
         (process.committed, process.applied, process.seen) = (committed, applied, read);
