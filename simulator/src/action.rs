@@ -22,6 +22,7 @@ use raft_core::types::NodeId;
 
 use crate::disk::Keep;
 use crate::network::Link;
+use crate::setup::HOUR;
 
 pub(crate) use apply::links_of;
 pub use words::Words;
@@ -124,6 +125,12 @@ pub enum Deed {
     Resume(u32),
 }
 
+/// How often a line may do something.
+const MANY: u64 = 100_000;
+
+/// Bytes of a command that a line may propose: more than any is allowed to have.
+const SIZE_MAX: u64 = 4 << 20;
+
 /// The words that begin an action, for whoever lists them.
 pub const HELP: &str = "\
 wait MICROSECONDS   tick N|1,2|all [K]   stabilize   recover [1,2]
@@ -153,8 +160,9 @@ impl Action {
     /// As above.
     pub fn from_words(words: &Words<'_>) -> Result<Action, String> {
         Ok(match words.word(0)? {
-            "wait" => Action::Wait(words.number(1)?),
-            "tick" => Action::Tick(words.nodes(1)?, words.number_or(2, 1)?),
+            "wait" => Action::Wait(words.number_upto(1, HOUR)?),
+            "tick" if words.count() < 3 => Action::Tick(words.nodes(1)?, 1),
+            "tick" => Action::Tick(words.nodes(1)?, words.number_upto(2, MANY)?),
             "stabilize" => Action::Stabilize,
             "cut" => Action::Cut(words.links(1)?),
             "mend" => Action::Mend(words.links(1)?),
@@ -205,8 +213,8 @@ fn release(words: &Words<'_>) -> Result<Release, String> {
 fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
     Ok(Some(match name {
         "propose" => {
-            let times = words.setting("times")?.unwrap_or(1);
-            let size = words.setting("size")?.unwrap_or(0);
+            let times = words.setting_upto("times", MANY)?.unwrap_or(1) as u32;
+            let size = words.setting_upto("size", SIZE_MAX)?.unwrap_or(0) as usize;
             Deed::Propose { word: words.word(2)?.into(), size, times }
         }
         "read" => Deed::Read,
@@ -214,10 +222,10 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
         "elect" => Deed::Elect,
         "isolate" => Deed::Isolate,
         "crash" => Deed::Crash(keep(words)?),
-        "crash-after" => match words.setting("effects")? {
-            Some(effects) => Deed::CrashAfterEffects(effects),
+        "crash-after" => match words.setting_upto("effects", MANY)? {
+            Some(effects) => Deed::CrashAfterEffects(effects as u32),
             None => {
-                let operations = words.setting("operations")?;
+                let operations = words.setting_upto("operations", MANY)?;
                 Deed::CrashAfterOperations(
                     operations.ok_or("after how many effects or operations?")?,
                 )
@@ -230,13 +238,14 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
         "stall" => Deed::Stall,
         "unstall" => Deed::Unstall,
         "fail-write" => Deed::FailWrite,
-        "fill" => Deed::Fill(words.number(2)?),
+        "fill" => Deed::Fill(words.number_upto(2, 1 << 40)?),
         "snapshot" => Deed::Snapshot,
         "peer-lost" => Deed::PeerLost(words.number(2)?),
         "unreachable" => Deed::Unreachable(words.number(2)?),
-        "burst" => Deed::Burst(words.number(2)?),
+        "burst" => Deed::Burst(words.number_upto(2, MANY)? as u32),
         "pause" => Deed::Pause,
-        "resume" => Deed::Resume(words.number_or(2, 0)?),
+        "resume" if words.count() < 3 => Deed::Resume(0),
+        "resume" => Deed::Resume(words.number_upto(2, MANY)? as u32),
         _ => return Ok(None),
     }))
 }
@@ -356,6 +365,11 @@ mod tests {
             ("crash 1 keep=some", "word 3, `keep=some`: not a number, `nothing` or `everything`"),
             ("cut 1-2", "word 2, `1-2`: not a link like `1->2`"),
             ("crash", "word 2 is missing"),
+            ("wait 3600000001", "word 2, `3600000001`: more than 3600000000"),
+            ("tick all 100001", "word 3, `100001`: more than 100000"),
+            ("propose 1 a size=5000000", "word 4, `size=5000000`: more than 4194304"),
+            ("propose 1 a times=1000000000", "word 4, `times=1000000000`: more than 100000"),
+            ("crash-after 1 operations=9999999", "word 3, `operations=9999999`: more than 100000"),
             ("tick 1,x", "word 2, `1,x`: not nodes like `1,2` or `all`"),
         ] {
             assert_eq!(Action::parse(line).unwrap_err(), what, "{line}");

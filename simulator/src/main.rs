@@ -1,8 +1,9 @@
 //! Runs seeds or scripts: see `--help`.
 
-use std::io::IsTerminal;
-use std::panic::catch_unwind;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::panic::{self, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -41,8 +42,8 @@ struct Arguments {
     #[arg(long)]
     trace: bool,
     /// Runs at once; otherwise one for each processor.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
     /// Break something on purpose, to see that it is found: a setting `missing` of a script, as `log`.
     #[arg(long, value_name = "SYNC")]
     missing: Option<String>,
@@ -70,7 +71,11 @@ fn examples() -> String {
     )
 }
 
+/// A script is read whole.
+const SCRIPT_BYTES_MAX: u64 = 4 << 20;
+
 fn main() -> ExitCode {
+    end_quietly_where_nobody_reads();
     let arguments = Arguments::parse();
     let outcome = match (&arguments.script, arguments.seed, arguments.seeds) {
         (Some(path), _, _) => run_script(path, arguments.trace),
@@ -87,6 +92,18 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// `println!` panics where its reader has gone, as `head` has after some lines.
+fn end_quietly_where_nobody_reads() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        let text = what.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") {
+            std::process::exit(2);
+        }
+        tell(what);
+    }));
 }
 
 /// What was found, or why nothing could be run.
@@ -111,19 +128,16 @@ fn options(arguments: &Arguments, profile: Profile) -> Result<Options, String> {
     let mut options = Options { profile, ..Options::default() };
     if let Some(name) = &arguments.missing {
         let setup = setup::Setup::parse(&format!("cluster missing={name}"));
-        let setup = setup.map_err(|_| format!("--missing {name}: no such sync; see --help"))?;
+        let known = || setup::missing_names().join(", ");
+        let setup =
+            setup.map_err(|_| format!("--missing {name}: no such sync; there are {}", known()))?;
         options.missing = setup.cluster.disk.missing;
     }
     Ok(options)
 }
 
 fn run_script(path: &PathBuf, is_loud: bool) -> Outcome {
-    let text = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = read_script(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if begins_with_members(&text) {
         let report = members::replay(&text, is_loud);
         let report = report.map_err(|what| format!("{}: {what}", path.display()))?;
@@ -138,9 +152,30 @@ fn run_script(path: &PathBuf, is_loud: bool) -> Outcome {
     Ok(Found::wrong_unless(is_good))
 }
 
+fn read_script(path: &Path) -> io::Result<String> {
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
+    };
+    let mut text = String::new();
+    file.take(SCRIPT_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > SCRIPT_BYTES_MAX {
+        let what = format!("a script has at most {SCRIPT_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    match text.lines().all(|line| strip_comment(line).is_empty()) {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "there is no line in this script")),
+        false => Ok(text),
+    }
+}
+
+fn strip_comment(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default().trim()
+}
+
 /// Whether a script is about whole members.
 fn begins_with_members(script: &str) -> bool {
-    let lines = script.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let lines = script.lines().map(strip_comment);
     lines.filter(|line| !line.is_empty()).take(1).any(|line| line.starts_with("members"))
 }
 
@@ -161,10 +196,18 @@ fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
         Some(profile) => vec![profile],
         None => Profile::all().collect(),
     };
-    let all = seeds * profiles.len() as u64;
+    let Some(all) = seeds.checked_mul(profiles.len() as u64) else {
+        return Err(format!("--seeds {seeds}: nobody could wait for that"));
+    };
+    if arguments.first.checked_add(seeds).is_none() {
+        return Err(format!(
+            "--first {}: there are no {seeds} seeds from there on",
+            arguments.first
+        ));
+    }
     let options = options(arguments, Profile::default())?;
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = arguments.threads.unwrap_or_else(processors).max(1);
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let threads = arguments.threads.unwrap_or_else(processors).min(all);
     let (next, shared) = (AtomicU64::new(0), Mutex::new((Totals::default(), Vec::new())));
     let bar = progress_bar(all);
     std::thread::scope(|scope| {
@@ -176,7 +219,7 @@ fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
                         return;
                     }
                     let profile = profiles[(job % profiles.len() as u64) as usize];
-                    let seed = arguments.first.wrapping_add(job / profiles.len() as u64);
+                    let seed = arguments.first + job / profiles.len() as u64;
                     let options = Options { profile, ..options };
                     let began = cpu_now();
                     let report = catch_unwind(|| swarm::run(seed, options));
@@ -229,7 +272,7 @@ fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
 
 fn progress_bar(all: u64) -> ProgressBar {
     let bar = ProgressBar::new(all);
-    if !std::io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let style =

@@ -44,10 +44,32 @@ impl Default for Setup {
 pub(crate) trait Value {
     fn read(&mut self, text: &str) -> Option<()>;
     fn show(&self) -> String;
+    /// The smallest and the largest number in it, if there are numbers.
+    fn numbers(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+/// An hour of simulated time: nothing takes longer.
+pub(crate) const HOUR: u64 = 3_600_000_000;
+
+/// What a setting may be. Far more than anybody wants, and little enough to be added up.
+fn bounds(name: &str) -> (u64, u64) {
+    match name {
+        "seed" => (0, u64::MAX),
+        "segment" => (1024, 64 << 20),
+        "batch" => (1, 64 << 20),
+        "answer_within" => (1, HOUR),
+        "delay" | "slow_delay" | "snapshot_delay" | "write_delay" | "read_delay" | "think" => {
+            (0, HOUR)
+        }
+        "loss" | "duplicates" | "slow" | "holds" | "read_errors" | "abandon" => (0, 1000),
+        _ => (0, 1 << 40),
+    }
 }
 
 macro_rules! plain_values {
-    ($($kind:ty)*) => { $(
+    ($($kind:ty: $number:expr),*) => { $(
         impl Value for $kind {
             fn read(&mut self, text: &str) -> Option<()> {
                 *self = text.parse().ok()?;
@@ -56,10 +78,14 @@ macro_rules! plain_values {
             fn show(&self) -> String {
                 self.to_string()
             }
+            fn numbers(&self) -> Option<(u64, u64)> {
+                let number: fn($kind) -> Option<u64> = $number;
+                number(*self).map(|number| (number, number))
+            }
         }
     )* };
 }
-plain_values! { bool u32 u64 }
+plain_values! { bool: |_| None, u32: |n| Some(u64::from(n)), u64: Some }
 
 /// `all` is no limit.
 impl Value for usize {
@@ -69,6 +95,9 @@ impl Value for usize {
     }
     fn show(&self) -> String {
         if *self == usize::MAX { "all".into() } else { self.to_string() }
+    }
+    fn numbers(&self) -> Option<(u64, u64)> {
+        (*self != usize::MAX).then_some((*self as u64, *self as u64))
     }
 }
 
@@ -82,6 +111,9 @@ impl Value for (u64, u64) {
     fn show(&self) -> String {
         if self.0 == self.1 { self.0.to_string() } else { format!("{}..{}", self.0, self.1) }
     }
+    fn numbers(&self) -> Option<(u64, u64)> {
+        Some(*self)
+    }
 }
 
 impl Value for Option<u64> {
@@ -91,6 +123,9 @@ impl Value for Option<u64> {
     }
     fn show(&self) -> String {
         self.map_or("none".into(), |number| number.to_string())
+    }
+    fn numbers(&self) -> Option<(u64, u64)> {
+        self.map(|number| (number, number))
     }
 }
 
@@ -102,6 +137,11 @@ const MISSING: [(&str, Missing); 6] = [
     ("directory", Missing::Directory),
     ("late-sync", Missing::LateSync),
 ];
+
+/// The names of syncs that can be left out.
+pub fn missing_names() -> [&'static str; 6] {
+    MISSING.map(|(name, _)| name)
+}
 
 impl Value for Option<Missing> {
     fn read(&mut self, text: &str) -> Option<()> {
@@ -139,6 +179,10 @@ pub(crate) trait Settings: Clone + Default {
         for (name, value) in settings.values() {
             if let Some((place, text)) = words.value(name) {
                 value.read(text).ok_or_else(|| words.wrong(place, "not a value that fits here"))?;
+                let (least, most) = bounds(name);
+                if value.numbers().is_some_and(|(first, last)| first < least || last > most) {
+                    return Err(words.wrong(place, format_args!("not within {least}..{most}")));
+                }
             }
         }
         settings.check()?;
@@ -302,6 +346,12 @@ mod tests {
             ("clster", "word 1, `clster`: a script begins with its `cluster`"),
             ("cluster nodse=3", "word 2, `nodse=3`: has no meaning here"),
             ("cluster nodes=3 delay=9..3", "word 3, `delay=9..3`: not a value that fits here"),
+            ("cluster batch=0", "word 2, `batch=0`: not within 1..67108864"),
+            ("cluster loss=1001", "word 2, `loss=1001`: not within 0..1000"),
+            (
+                "cluster delay=0..18446744073709551615",
+                "word 2, `delay=0..18446744073709551615`: not within 0..3600000000",
+            ),
             ("cluster missing=all", "word 2, `missing=all`: not a value that fits here"),
             ("cluster nodes=0", "a cluster has 1 to 9 nodes"),
             ("cluster heartbeat=0", "heartbeat_ticks must be at least 1"),

@@ -20,6 +20,10 @@ fn mistakes_are_named() {
         ("--seed 1 --seeds 2", "cannot be used with"),
         ("--script no/such/file.txt", "simulator: no/such/file.txt: "),
         ("--seed 1 --missing everything", "--missing everything: no such sync"),
+        ("--seed 1 --missing all", "there are log, hard-state, snapshot,"),
+        ("--seeds 2 --threads 0", "0 is not in 1..=1024"),
+        ("--seeds 5 --first 18446744073709551614", "there are no 5 seeds from there on"),
+        ("--script /dev/zero", "a script has at most 4194304 bytes"),
         ("", "what shall run: --seed, --seeds or --script?"),
     ] {
         let output = simulator(arguments);
@@ -37,6 +41,9 @@ fn a_wrong_word_in_a_script_is_named_with_its_line() {
         ("crash 1", "line 1: `crash 1`: word 1, `crash`: before there is a `cluster`"),
         ("cluster nodes=3\nrestart 4", "line 2: `restart 4`: there is no node 4"),
         ("cluster nodes=3 leader=1\nlog", "line 2: `log`: word 2 is missing"),
+        ("# nothing\n\n", "there is no line in this script"),
+        ("members batch=0", "line 1: `members batch=0`: word 2, `batch=0`: not within 1..67108864"),
+        ("members answer_within=0", "word 2, `answer_within=0`: not within 1..3600000000"),
         ("members nodes=3\nlog 1", "line 2: `log 1`: word 1, `log`: no such command"),
     ] {
         std::fs::write(&path, script).unwrap();

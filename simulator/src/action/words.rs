@@ -60,6 +60,31 @@ impl<'a> Words<'a> {
         self.word(place)?.parse().map_err(|_| self.wrong(place, "not a number that fits here"))
     }
 
+    /// The number at this place, which is at most this.
+    ///
+    /// # Errors
+    /// If there is none, or a larger one.
+    pub fn number_upto(&self, place: usize, most: u64) -> Result<u64, String> {
+        match self.number(place)? {
+            number if number <= most => Ok(number),
+            _ => Err(self.wrong(place, format_args!("more than {most}"))),
+        }
+    }
+
+    /// The number of `name=number`, which is at most this.
+    ///
+    /// # Errors
+    /// If it is no number, or a larger one.
+    pub fn setting_upto(&self, name: &str, most: u64) -> Result<Option<u64>, String> {
+        match self.setting(name)? {
+            Some(number) if number > most => {
+                let (place, _) = self.value(name).expect("it was just read");
+                Err(self.wrong(place, format_args!("more than {most}")))
+            }
+            number => Ok(number),
+        }
+    }
+
     /// The number at this place, or another one where there is no such word.
     ///
     /// # Errors
