@@ -136,7 +136,7 @@ fn options(arguments: &Arguments, profile: Profile) -> Result<Options, String> {
     Ok(options)
 }
 
-fn run_script(path: &PathBuf, is_loud: bool) -> Outcome {
+fn run_script(path: &Path, is_loud: bool) -> Outcome {
     let text = read_script(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if begins_with_members(&text) {
         let report = members::replay(&text, is_loud);
@@ -191,64 +191,69 @@ fn run_one(seed: u64, arguments: &Arguments) -> Outcome {
     Ok(Found::wrong_unless(report.is_good()))
 }
 
+/// A run that broke a rule or showed nothing; one without a report panicked.
+type Failed = (Profile, u64, Option<Report>);
+
 fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
     let profiles: Vec<Profile> = match arguments.profile {
         Some(profile) => vec![profile],
         None => Profile::all().collect(),
     };
-    let Some(all) = seeds.checked_mul(profiles.len() as u64) else {
-        return Err(format!("--seeds {seeds}: nobody could wait for that"));
-    };
-    if arguments.first.checked_add(seeds).is_none() {
-        return Err(format!(
-            "--first {}: there are no {seeds} seeds from there on",
-            arguments.first
-        ));
-    }
+    let all = count_runs(seeds, profiles.len() as u64, arguments.first)?;
     let options = options(arguments, Profile::default())?;
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let threads = arguments.threads.unwrap_or_else(processors).min(all);
     let (next, shared) = (AtomicU64::new(0), Mutex::new((Totals::default(), Vec::new())));
     let bar = progress_bar(all);
+    let run = |number: u64| {
+        let profile = profiles[(number % profiles.len() as u64) as usize];
+        let seed = arguments.first + number / profiles.len() as u64;
+        let began = cpu_now();
+        let report = catch_unwind(|| swarm::run(seed, Options { profile, ..options })).ok();
+        let took = cpu_now() - began;
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let (totals, failed) = &mut *shared;
+        report.iter().for_each(|report| totals.add(profile, seed, report, took));
+        if !report.as_ref().is_some_and(Report::is_good) {
+            failed.push((profile, seed, report));
+            bar.set_message(format!("{} failed", failed.len()));
+        }
+        bar.inc(1);
+    };
+    let work = || {
+        let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        numbers.take_while(|number| *number < all).for_each(run);
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let job = next.fetch_add(1, Ordering::Relaxed);
-                    if job >= all {
-                        return;
-                    }
-                    let profile = profiles[(job % profiles.len() as u64) as usize];
-                    let seed = arguments.first + job / profiles.len() as u64;
-                    let options = Options { profile, ..options };
-                    let began = cpu_now();
-                    let report = catch_unwind(|| swarm::run(seed, options));
-                    let took = cpu_now() - began;
-                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (totals, failed) = &mut *shared;
-                    match report {
-                        Ok(report) => {
-                            totals.add(profile, seed, &report, took);
-                            if !report.is_good() {
-                                failed.push((profile, seed, Some(report)));
-                            }
-                        }
-                        Err(_) => failed.push((profile, seed, None)),
-                    }
-                    let failures = if failed.is_empty() {
-                        String::new()
-                    } else {
-                        format!("{} failed", failed.len())
-                    };
-                    bar.set_message(failures);
-                    bar.inc(1);
-                }
-            });
+            scope.spawn(work);
         }
     });
     bar.finish_and_clear();
-    let (totals, mut failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (totals, failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     print!("{totals}");
+    if !failed.is_empty() {
+        tell_all(failed, options, arguments);
+        return Ok(Found::Wrong);
+    }
+    let missed = totals.missed();
+    if !missed.is_empty() {
+        eprintln!("simulator: so many runs should have come by each mark, and never did by these:");
+        missed.iter().for_each(|mark| eprintln!("  {}", mark.name()));
+        return Ok(Found::TooLittle);
+    }
+    Ok(Found::Nothing)
+}
+
+fn count_runs(seeds: u64, profiles: u64, first: u64) -> Result<u64, String> {
+    if first.checked_add(seeds).is_none() {
+        return Err(format!("--first {first}: there are no {seeds} seeds from there on"));
+    }
+    let all = seeds.checked_mul(profiles);
+    all.ok_or_else(|| format!("--seeds {seeds}: nobody could wait for that"))
+}
+
+fn tell_all(mut failed: Vec<Failed>, options: Options, arguments: &Arguments) {
     failed.sort_by_key(|(profile, seed, _)| (*profile, *seed));
     for (number, (profile, seed, report)) in failed.iter().enumerate() {
         let options = Options { profile: *profile, ..options };
@@ -257,17 +262,13 @@ fn run_many(seeds: u64, arguments: &Arguments) -> Outcome {
             Some(report) if number == 0 => tell(*seed, report, options, arguments),
             Some(report) => summarise(*seed, report, options, arguments),
             None => {
-                println!("seed {seed} of {profile} panicked; {}", replay(*seed, options, arguments))
+                println!(
+                    "seed {seed} of {profile} panicked; {}",
+                    replay(*seed, options, arguments)
+                );
             }
         }
     }
-    let missed = totals.missed();
-    if failed.is_empty() && !missed.is_empty() {
-        eprintln!("simulator: so many runs should have come by each mark, and never did by these:");
-        missed.iter().for_each(|mark| eprintln!("  {}", mark.name()));
-        return Ok(Found::TooLittle);
-    }
-    Ok(Found::wrong_unless(failed.is_empty()))
 }
 
 fn progress_bar(all: u64) -> ProgressBar {
