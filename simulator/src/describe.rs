@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use raft_core::Node;
 use raft_core::block::Views;
 use raft_core::message::{AppendResult, Body, Message};
+use raft_core::status::Standing;
 use raft_core::ticket::End;
 use raft_core::types::EntryId;
 
@@ -29,6 +31,28 @@ pub fn describe_all(story: &[Happened]) -> Vec<String> {
         rest = &rest[run + 1..];
     }
     lines
+}
+
+/// Where a node stands, in one line.
+pub fn standing(node: Option<&Node>) -> String {
+    let Some(node) = node else { return "down".to_string() };
+    let status = node.status();
+    let standing = match status.standing {
+        Standing::Voter => String::new(),
+        other => format!(" standing={other:?}"),
+    };
+    let fenced = status.fenced.map_or(String::new(), |why| format!(" fenced={why}"));
+    let leader = status.leader.map_or("none".into(), |leader| format!("n{leader}"));
+    format!(
+        "{}@{} leader={leader} last={} durable={} commit={} applied={} snapshot={}{standing}{fenced}",
+        role(status.role),
+        status.term,
+        status.last_log,
+        status.durable_index,
+        status.commit_index,
+        status.last_applied,
+        status.snapshot,
+    )
 }
 
 /// Whether a proposal ended as the one before it did.

@@ -9,8 +9,8 @@ use std::fmt::Write;
 use raft_core::types::NodeId;
 
 use crate::action::{Action, Words};
-use crate::cluster::{Cluster, Happened, role};
-use crate::describe::describe_all;
+use crate::cluster::{Cluster, Happened};
+use crate::describe::{describe_all, standing};
 use crate::setup::Setup;
 
 /// A script under way.
@@ -166,31 +166,7 @@ fn member(cluster: &Cluster, words: &Words<'_>) -> Result<NodeId, String> {
 fn status(cluster: &Cluster, only: Option<NodeId>) -> String {
     let mut said = String::new();
     for node in cluster.nodes().filter(|node| only.is_none_or(|only| only == *node)) {
-        let line = match cluster.node(node) {
-            None => "down".to_string(),
-            Some(core) => {
-                let status = core.status();
-                let standing = match status.standing {
-                    raft_core::status::Standing::Voter => String::new(),
-                    other => format!(" standing={other:?}"),
-                };
-                let fenced = status.fenced.map_or(String::new(), |why| format!(" fenced={why}"));
-                let leader = status.leader.map_or("none".into(), |leader| format!("n{leader}"));
-                format!(
-                    "{}@{} leader={leader} last={} durable={} commit={} applied={} snapshot={}{}{}",
-                    role(status.role),
-                    status.term,
-                    status.last_log,
-                    status.durable_index,
-                    status.commit_index,
-                    status.last_applied,
-                    status.snapshot,
-                    standing,
-                    fenced,
-                )
-            }
-        };
-        writeln!(said, "n{node} {line}").expect("a string");
+        writeln!(said, "n{node} {}", standing(cluster.node(node))).expect("a string");
     }
     said
 }

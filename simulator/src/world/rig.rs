@@ -8,7 +8,7 @@ use raft_core::types::NodeId;
 
 use super::{GROUP, World};
 use crate::action::Action;
-use crate::cluster::role;
+use crate::describe::standing;
 use crate::invariants::Violation;
 use crate::marks::sight::Sight;
 use crate::network::{Counts, Link};
@@ -76,19 +76,7 @@ impl<M: StateMachine + Send + 'static> Rig for World<'_, M> {
     }
 
     fn summary(&self) -> String {
-        let line = |id: NodeId| match self.node(id).map(Node::status) {
-            None => format!("n{id} down"),
-            Some(status) => format!(
-                "n{id} {}@{} last={} durable={} commit={} applied={} snapshot={}",
-                role(status.role),
-                status.term,
-                status.last_log,
-                status.durable_index,
-                status.commit_index,
-                status.last_applied,
-                status.snapshot,
-            ),
-        };
+        let line = |id: NodeId| format!("n{id} {}", standing(self.node(id)));
         self.nodes().map(line).collect::<Vec<_>>().join("\n")
     }
 }

@@ -1,7 +1,5 @@
 //! A user's state machine, with sessions around it and the simulator's eyes around both.
 
-use std::sync::{Mutex, PoisonError};
-
 use raft_core::block::Entry;
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
@@ -17,8 +15,6 @@ pub struct Watched<M> {
     /// A hash over all commands, in order.
     hash: u64,
     seen: Vec<Seen>,
-    /// `query` has the machine by shared reference.
-    queries: Mutex<u64>,
 }
 
 /// Something that happened to a machine, and the command's bytes.
@@ -33,13 +29,7 @@ pub struct Seen {
 impl<M: StateMachine> Watched<M> {
     /// Wraps a fresh machine.
     pub fn new(machine: M, limits: Limits) -> Self {
-        Watched {
-            machine: Sessions::new(machine, limits),
-            last: 0,
-            hash: 0,
-            seen: Vec::new(),
-            queries: Mutex::new(0),
-        }
+        Watched { machine: Sessions::new(machine, limits), last: 0, hash: 0, seen: Vec::new() }
     }
 
     /// The user's machine.
@@ -55,11 +45,6 @@ impl<M: StateMachine> Watched<M> {
     /// What has happened, from this place on.
     pub fn seen(&self, from: usize) -> &[Seen] {
         &self.seen[from..]
-    }
-
-    /// How many queries were answered.
-    pub fn queries(&self) -> u64 {
-        *self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,7 +63,6 @@ impl<M: StateMachine> StateMachine for Watched<M> {
 
     /// The answer, and behind it the index of the last command whose effect it shows.
     fn query(&self, request: &[u8]) -> Vec<u8> {
-        *self.queries.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         let mut answer = self.machine.query(request);
         answer.extend(self.last.to_le_bytes());
         answer
