@@ -24,7 +24,7 @@ use crate::disk::Keep;
 use crate::network::Link;
 use crate::setup::HOUR;
 
-pub(crate) use apply::links_of;
+pub(crate) use apply::{elect, links_of};
 pub use words::Words;
 
 /// Something that is done to a cluster.

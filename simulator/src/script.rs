@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use raft_core::types::NodeId;
 
-use crate::action::{Action, Words};
+use crate::action::{Action, Words, elect};
 use crate::cluster::{Cluster, Happened};
 use crate::describe::{describe_all, standing};
 use crate::setup::Setup;
@@ -104,7 +104,9 @@ impl Script {
             settle_in(&mut cluster);
         }
         if let Some(leader) = leader {
-            Action::At(leader, crate::action::Deed::Elect).apply(&mut cluster)?;
+            let (place, _) = words.value("leader").expect("it was just read");
+            refuse_stranger(&cluster, words, place, leader)?;
+            elect(&mut cluster, leader).map_err(|what| words.wrong(place, what))?;
         }
         cluster.story = Some(Vec::new());
         self.cluster = Some(cluster);
@@ -143,24 +145,31 @@ fn settle_in(cluster: &mut Cluster) {
 /// Answers a question, if it is one.
 fn ask(cluster: &Cluster, name: &str, words: &Words<'_>) -> Result<Option<String>, String> {
     if name == "status" {
-        let only = if words.count() > 1 { Some(member(cluster, words)?) } else { None };
+        let only = if words.count() > 1 { Some(member(cluster, words, 1)?) } else { None };
         words.finish()?;
         return Ok(Some(status(cluster, only)));
     }
     let answer = match name {
-        "log" => log(cluster, member(cluster, words)?),
-        "disk" => disk(cluster, member(cluster, words)?),
-        "why" => why(cluster, member(cluster, words)?, words)?,
+        "log" => log(cluster, member(cluster, words, 1)?),
+        "disk" => disk(cluster, member(cluster, words, 1)?),
+        "why" => why(cluster, member(cluster, words, 1)?, words)?,
         _ => return Ok(None),
     };
     words.finish()?;
     Ok(Some(answer))
 }
 
-fn member(cluster: &Cluster, words: &Words<'_>) -> Result<NodeId, String> {
-    let node = words.number(1)?;
+/// The node that the word at this place names.
+fn member(cluster: &Cluster, words: &Words<'_>, place: usize) -> Result<NodeId, String> {
+    let node = words.number(place)?;
+    refuse_stranger(cluster, words, place, node)?;
+    Ok(node)
+}
+
+fn refuse_stranger(cluster: &Cluster, words: &Words<'_>, place: usize, node: NodeId) -> Answer {
     let is_member = cluster.nodes().any(|member| member == node);
-    if is_member { Ok(node) } else { Err(words.wrong(1, "there is no such node")) }
+    let what = format!("there is no node {node}");
+    if is_member { Ok(()) } else { Err(words.wrong(place, what)) }
 }
 
 fn status(cluster: &Cluster, only: Option<NodeId>) -> String {
@@ -204,7 +213,7 @@ fn why(cluster: &Cluster, node: NodeId, words: &Words<'_>) -> Result<String, Str
     let answer = if let Some(index) = words.setting("index")? {
         format!("{:?}", core.why_not_committing(index))
     } else if words.count() > 2 {
-        format!("{:?}", core.why_lagging(words.number(2)?))
+        format!("{:?}", core.why_lagging(member(cluster, words, 2)?))
     } else {
         format!("{:?}", core.why_no_leader())
     };

@@ -39,7 +39,16 @@ fn a_wrong_word_in_a_script_is_named_with_its_line() {
     for (script, what) in [
         ("cluster nodes=3\n\ncrash one", "line 3: `crash one`: word 2, `one`: not a number"),
         ("crash 1", "line 1: `crash 1`: word 1, `crash`: before there is a `cluster`"),
-        ("cluster nodes=3\nrestart 4", "line 2: `restart 4`: there is no node 4"),
+        ("cluster nodes=3\nrestart 4", "line 2: `restart 4`: word 2, `4`: there is no node 4"),
+        ("cluster nodes=3\ncut 2->1 1->4", "word 3, `1->4`: there is no node 4"),
+        ("cluster nodes=3\npeer-lost 3 4", "word 3, `4`: there is no node 4"),
+        ("cluster nodes=3 leader=4", "word 3, `leader=4`: there is no node 4"),
+        ("cluster nodes=3 leader=1\nwhy 1 4", "word 3, `4`: there is no node 4"),
+        ("cluster nodes=3 ticks=true\nelect 1", "word 1, `elect`: time runs by itself"),
+        (
+            "cluster nodes=3\n\nrecover",
+            "line 3: `recover`: word 1, `recover`: time stands still in this cluster; set ticks=true",
+        ),
         ("cluster nodes=3 leader=1\nlog", "line 2: `log`: word 2 is missing"),
         ("# nothing\n\n", "there is no line in this script"),
         ("members batch=0", "line 1: `members batch=0`: word 2, `batch=0`: not within 1..67108864"),

@@ -116,8 +116,11 @@ fn mistakes_in_a_script_are_named() {
         ),
         ("members clients=0", "line 1: `members clients=0`: there are 1 to 100 clients"),
         ("members\n\ncrsh 1", "line 3: `crsh 1`: word 1, `crsh`: no such command"),
-        ("members\nkill 4", "line 2: `kill 4`: there is no node 4"),
-        ("members\nelect 1", "line 2: `elect 1`: this can't be done to whole members"),
+        ("members\nkill 4", "line 2: `kill 4`: word 2, `4`: there is no node 4"),
+        (
+            "members\nelect 1",
+            "line 2: `elect 1`: word 1, `elect`: this can't be done to whole members",
+        ),
     ] {
         let error = trial().replay(script).unwrap_err();
         assert!(error.starts_with(what), "{error}");

@@ -1,8 +1,10 @@
 //! Actions, done.
 
+use std::fmt::Display;
+
 use raft_core::types::NodeId;
 
-use super::{Action, Deed, Release};
+use super::{Action, Deed, Release, Words};
 use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::liveness;
@@ -12,12 +14,34 @@ impl Action {
     /// Does it. Answers lines about what came of it at once, for the readers of a script.
     ///
     /// # Errors
-    /// If it can't be done to this cluster.
+    /// If it can't be done to this cluster: names the word.
     pub fn apply(&self, cluster: &mut Cluster) -> Result<String, String> {
-        let is_member = |node: &NodeId| cluster.nodes().any(|member| member == *node);
-        if let Some(stranger) = self.nodes().into_iter().find(|node| !is_member(node)) {
-            return Err(format!("there is no node {stranger}"));
-        }
+        self.refuse_strangers(cluster.nodes().count() as u64)?;
+        self.act(cluster).map_err(|what| self.wrong(what))
+    }
+
+    /// What is wrong with its first word.
+    pub(crate) fn wrong(&self, what: impl Display) -> String {
+        Words::new(&self.to_string()).wrong(0, what)
+    }
+
+    /// Checks that it names members alone, which are numbered from 1 to this.
+    pub(crate) fn refuse_strangers(&self, members: NodeId) -> Result<(), String> {
+        let is_member = |node: &NodeId| (1..=members).contains(node);
+        let Some(stranger) = self.nodes().into_iter().find(|node| !is_member(node)) else {
+            return Ok(());
+        };
+        let line = self.to_string();
+        let is_named = |word: &str| {
+            let mut numbers = word.split(|letter: char| !letter.is_ascii_digit());
+            numbers.any(|number| number.parse() == Ok(stranger))
+        };
+        // Nodes come before all other numbers of a line.
+        let place = line.split(' ').position(is_named).unwrap_or_default();
+        Err(Words::new(&line).wrong(place, format_args!("there is no node {stranger}")))
+    }
+
+    fn act(&self, cluster: &mut Cluster) -> Result<String, String> {
         match self {
             Action::Wait(microseconds) => cluster.run_for(*microseconds),
             Action::Tick(nodes, ticks) => {
@@ -46,6 +70,10 @@ impl Action {
             Action::Heal => cluster.network.heal(),
             Action::Break(_) => return Err("only whole members have streams".into()),
             Action::Release(which) => release(cluster, *which),
+            // Nobody stands for election then, which would be called a lack of progress.
+            Action::Recover(_) if !cluster.config().ticks => {
+                return Err("time stands still in this cluster; set ticks=true".into());
+            }
             Action::Recover(core) => liveness::recover(cluster, core),
             Action::At(node, deed) => return deed.apply(*node, cluster),
         }
@@ -138,7 +166,7 @@ impl Deed {
 }
 
 /// Makes a node the leader of an undisturbed cluster, and everybody know what is committed.
-fn elect(cluster: &mut Cluster, node: NodeId) -> Result<(), String> {
+pub(crate) fn elect(cluster: &mut Cluster, node: NodeId) -> Result<(), String> {
     refuse_running_time(cluster)?;
     cluster.campaign(node).map_err(|error| error.to_string())?;
     cluster.stabilize();

@@ -12,12 +12,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Does an action.
     ///
     /// # Errors
-    /// If it can't be done to whole members.
+    /// If it can't be done to whole members: names the word.
     pub(super) fn apply(&mut self, action: &Action) -> Result<(), String> {
-        let is_member = |node: &NodeId| (1..=self.setup.cluster.nodes).contains(node);
-        if let Some(stranger) = action.nodes().into_iter().find(|node| !is_member(node)) {
-            return Err(format!("there is no node {stranger}"));
-        }
+        action.refuse_strangers(self.setup.cluster.nodes)?;
+        self.do_it(action).map_err(|what| action.wrong(what))
+    }
+
+    fn do_it(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Wait(microseconds) => self.run_for(*microseconds),
             Action::Cut(links) => links.iter().for_each(|link| self.network.cut(link.0, link.1)),
