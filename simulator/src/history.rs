@@ -265,6 +265,9 @@ pub enum HistoryError {
         /// How it failed.
         source: io::Error,
     },
+    /// There is nothing to judge: a run that recorded nothing proves nothing.
+    #[error("there are no operations")]
+    Empty,
     /// A line is not an operation.
     #[error("line {line}: {what}")]
     Line {
@@ -395,7 +398,8 @@ impl History {
     /// line have the same number.
     ///
     /// # Errors
-    /// The first line that is not an operation, with its number and what is wrong in it.
+    /// The first line that is not an operation, with its number and what is wrong in it; or that there are
+    /// no lines.
     pub fn read(mut source: impl BufRead) -> Result<Self, HistoryError> {
         let mut history = History::new();
         let mut bytes = Vec::new();
@@ -412,7 +416,7 @@ impl History {
             });
             parsed.map_err(|what| HistoryError::Line { line, what })?;
         }
-        Ok(history)
+        if history.operations.is_empty() { Err(HistoryError::Empty) } else { Ok(history) }
     }
 
     /// Writes each operation as a line.

@@ -62,6 +62,11 @@ pub(super) fn parse(line: &[u8]) -> Result<Operation, String> {
     if text.trim().is_empty() {
         return Err("it is empty; an operation is expected".to_owned());
     }
+    // Fields without their names, in the order that a struct happens to have, would be taken as well.
+    if let Some(first) = text.split_whitespace().next().filter(|word| !word.starts_with('{')) {
+        let shown: String = first.chars().take(20).collect();
+        return Err(format!("at column 1: {shown}: an operation is an object and begins with {{"));
+    }
     let record: Record<'_> = serde_json::from_str(text).map_err(|error| describe(&error, text))?;
     record.into_operation()
 }
