@@ -62,6 +62,8 @@ pub enum Rule {
     Progress,
     /// A user's state machine keeps its own rules, and makes of one log one state.
     Machine,
+    /// What puts a state machine on trial asks for what can be done, and does not panic.
+    Trial,
 }
 
 /// What is known about a cluster by looking at all of it at once.

@@ -26,6 +26,7 @@ pub mod linearizability;
 pub mod liveness;
 pub mod marks;
 pub mod network;
+mod panics;
 pub mod script;
 pub mod setup;
 pub mod storage;

@@ -13,6 +13,7 @@ use crate::invariants::Rule;
 use crate::ledger::{News, hash_of};
 use crate::marks::{Mark, hit, sight};
 use crate::network::{Packet, is_reply};
+use crate::panics;
 
 impl Cluster {
     /// Hands an input to a node that runs, then does what follows from it.
@@ -35,9 +36,8 @@ impl Cluster {
     }
 
     fn panicked(&mut self, node: NodeId, panic: &(dyn std::any::Any + Send)) {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text:?}"));
+        let text = panics::text_of(panic);
+        self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text}"));
     }
 
     /// Turns a node until it is quiet, and checks each turn.

@@ -8,6 +8,7 @@ use raft_host::core::Reply;
 use raft_host::outcome::{NotAppended, ProposeError};
 use raft_host::session::{Answer, Session};
 
+use super::members::REQUEST_BYTES_MAX;
 use super::oracle::{CommandName, name_of};
 use super::text;
 use crate::dice::Dice;
@@ -136,6 +137,27 @@ impl Client {
             Some(Asked::Query(query)) => query.clone(),
         };
         self.under_way = Some(UnderWay { asked, bytes, floor, called: now });
+    }
+
+    /// Checks that what is asked for now can ever be done.
+    ///
+    /// # Errors
+    /// How much too large it is.
+    pub(super) fn refuse_too_much(&self, command_bytes_max: usize) -> Result<(), String> {
+        let Some(UnderWay { asked: Some(asked), bytes, .. }) = &self.under_way else {
+            return Ok(());
+        };
+        let (kind, asked_bytes, bytes_max) = match asked {
+            Asked::Command(command) => ("command", command.len(), command_bytes_max),
+            Asked::Query(query) => ("query", query.len(), REQUEST_BYTES_MAX),
+        };
+        if bytes.len() <= bytes_max {
+            return Ok(());
+        }
+        let around = bytes.len() - asked_bytes;
+        Err(format!(
+            "a {kind} of {asked_bytes} bytes, and {around} around it, is asked for; the most are {bytes_max}"
+        ))
     }
 
     /// A reply has come.

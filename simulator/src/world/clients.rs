@@ -29,8 +29,14 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let Some(under_way) = &client.under_way else {
             if self.counts.acknowledged < self.budget {
                 let asked = client.has_session().then(|| self.trial.ask(&mut client.dice));
-                client.begin(asked, self.floor, self.now);
-                self.send(call.client);
+                let begun = asked.transpose().and_then(|asked| {
+                    client.begin(asked, self.floor, self.now);
+                    client.refuse_too_much(self.setup.cluster.config.command_bytes_max)
+                });
+                match begun {
+                    Ok(()) => self.send(call.client),
+                    Err(what) => self.ghost.broke(Rule::Trial, what),
+                }
             }
             return;
         };

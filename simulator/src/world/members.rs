@@ -1,7 +1,5 @@
 //! What a member does with an input, and what is checked when it has done it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use raft_core::message::Envelope;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
@@ -18,10 +16,11 @@ use crate::invariants::Rule;
 use crate::ledger::News;
 use crate::marks::sight::{self, Glance, Sight};
 use crate::marks::{Mark, hit, hit_if};
+use crate::panics::caught;
 use crate::storage::{Fuse, Handle, OpenFailure};
 
 /// Requests of all clients may weigh so much.
-const REQUEST_BYTES_MAX: usize = 16 << 20;
+pub(super) const REQUEST_BYTES_MAX: usize = 16 << 20;
 
 /// A member that is turned so often for one input will never be quiet.
 const TURNS_MAX: usize = 10_000;
@@ -100,9 +99,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         let Some(process) = &mut server.process else { return };
         server.disk.borrow_mut().advance(now);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| input(process))) {
-            let text = panic.downcast_ref::<String>().cloned();
-            return self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text:?}"));
+        if let Err(what) = caught("it", || input(process)) {
+            return self.ghost.broke(Rule::NoBug, format!("node {node}: {what}"));
         }
         let mut unreachable = Vec::new();
         for _ in 0..TURNS_MAX {
@@ -159,8 +157,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let process = servers[&node].process.as_ref().expect("it was turned");
         let core = process.core.node(GROUP).expect("there is one group");
         if process.core.stats().groups_poisoned > 0 {
-            let bug = process.core.status(GROUP).and_then(|status| status.bug);
-            return ghost.broke(Rule::NoBug, format!("node {node}: {bug:?}"));
+            let bug = process.core.status(GROUP).and_then(|status| status.bug).unwrap_or_default();
+            return ghost.broke(Rule::NoBug, format!("node {node} stopped at a bug: {bug}"));
         }
         let watermark = core.check_invariants(&process.watermark);
         let quorum = setup.cluster.nodes as usize / 2 + 1;
@@ -174,7 +172,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         for seen in seen {
             applied = ghost.applied(node, applied, &seen.news, disk.durable());
             match seen.news {
-                News::Applied(id, ..) => oracle.applied(id, &seen.command),
+                News::Applied(id, ..) => {
+                    let applied =
+                        caught("a copy of the machine", || oracle.applied(id, &seen.command));
+                    if let Err(what) = applied {
+                        ghost.broke(Rule::Machine, format!("where node {node} did not, {what}"));
+                    }
+                }
                 News::Restored(..) => counts.installs += 1,
             }
         }

@@ -13,6 +13,7 @@ use crate::disk::Keep;
 use crate::invariants::Rule;
 use crate::marks::sight::Sight;
 use crate::network::NetworkFaults;
+use crate::panics::caught;
 use crate::swarm::rig::Rig;
 
 /// So many more operations must be acknowledged.
@@ -46,10 +47,15 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         if self.is_over() {
             return;
         }
-        if let Err(what) = self.oracle.judge(self.trial.machine()) {
-            return self.ghost.broke(Rule::Linearizable, what);
+        let World { oracle, trial, .. } = self;
+        match caught("the machine, run again over the same log,", || oracle.judge(trial.machine()))
+        {
+            Ok(Ok(())) => {}
+            Ok(Err(what)) => return self.ghost.broke(Rule::Linearizable, what),
+            Err(what) => return self.ghost.broke(Rule::Machine, what),
         }
-        if let Err(what) = self.compare_states() {
+        let compared = caught("a snapshot of the machine", || self.compare_states());
+        if let Err(what) = compared.flatten() {
             self.ghost.broke(Rule::Machine, what);
         }
     }

@@ -9,6 +9,7 @@ use crate::action::Action;
 use crate::dice::Dice;
 use crate::invariants::{Rule, Violation};
 use crate::marks::{self, Hits, Mark};
+use crate::panics::caught;
 use crate::storage::Missing;
 use crate::swarm::kinds::PerKind;
 use crate::swarm::run::Run;
@@ -135,7 +136,7 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         }
     }
 
-    /// With a rule that every member's machine must keep at all times.
+    /// With a rule that every member's machine must keep at all times. It may also assert.
     pub fn checking(mut self, check: impl Fn(&M) -> Result<(), String> + 'static) -> Self {
         self.check = Box::new(check);
         self
@@ -177,12 +178,16 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         (self.machine)()
     }
 
-    pub(super) fn ask(&self, dice: &mut Dice) -> Asked {
-        (self.ask)(dice)
+    /// # Errors
+    /// If it panics.
+    pub(super) fn ask(&self, dice: &mut Dice) -> Result<Asked, String> {
+        caught("what draws the operations", || (self.ask)(dice))
     }
 
+    /// # Errors
+    /// If the machine does not keep its rule, or the rule panics, as one does that asserts.
     pub(super) fn check(&self, machine: &M) -> Result<(), String> {
-        (self.check)(machine)
+        caught("its rule", || (self.check)(machine))?
     }
 
     /// Runs one seed. The same seed is the same run.
@@ -240,10 +245,12 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
 
     fn report(&self, mut world: World<'_, M>, actions: Vec<Action>) -> Report {
         world.end_all();
-        if !world.is_over()
-            && let Err(what) = (self.judge)(&world.operations)
-        {
-            world.ghost.broke(Rule::Linearizable, what);
+        if !world.is_over() {
+            match caught("the judge of what clients saw", || (self.judge)(&world.operations)) {
+                Ok(Ok(())) => {}
+                Ok(Err(what)) => world.ghost.broke(Rule::Linearizable, what),
+                Err(what) => world.ghost.broke(Rule::Trial, what),
+            }
         }
         let (marks, time, trace) = (marks::take(), world.now, world.trace);
         let disk_failures = marks.of(Mark::WriteFailed) + marks.of(Mark::DiskFull);
