@@ -70,9 +70,12 @@ impl Ledger {
 
 /// A hash of bytes (FNV-1a).
 pub fn hash_of(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    hash_more(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+/// Takes more bytes into a hash of bytes.
+pub fn hash_more(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Takes a number into a hash.

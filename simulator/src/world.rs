@@ -11,6 +11,7 @@ mod pause;
 mod plan;
 mod recover;
 mod replies;
+mod requests;
 mod rig;
 mod setup;
 mod streams;
@@ -42,6 +43,7 @@ use crate::storage::{Fuse, Handle, MemberDisk};
 pub use client::{Asked, Operation, Outcome};
 use client::{Call, Client};
 use oracle::Oracle;
+use requests::{Commands, Open};
 pub use setup::Setup;
 pub use trial::{Report, Trial};
 pub use watched::Watched;
@@ -76,6 +78,8 @@ struct Process {
     applied: LogIndex,
     committed: LogIndex,
     is_fenced: bool,
+    /// What it was asked and has not answered.
+    open: Open,
     jobs: Vec<SnapshotJob>,
     /// The last term that it led, for the readers of a trace.
     led: Term,
@@ -145,6 +149,10 @@ pub(crate) struct World<'a, M> {
     clients: Vec<Client>,
     operations: Vec<Operation>,
     oracle: Oracle<M>,
+    /// What became of each copy of a command.
+    commands: Commands,
+    /// A hash over the state after some of the commands, and the member that came to it first.
+    states: BTreeMap<LogIndex, (NodeId, u64)>,
     ghost: Ghost,
     /// Everything up to here some client has seen.
     floor: LogIndex,
@@ -201,6 +209,8 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             clients: Vec::new(),
             operations: Vec::new(),
             oracle: Oracle::new(trial.machine(), setup.sessions_max),
+            commands: Commands::default(),
+            states: BTreeMap::new(),
             ghost: Ghost::default(),
             floor: 0,
             budget: setup.operations,
@@ -306,14 +316,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
                     self.input(node, |process| process.core.peer_lost(peer));
                 }
             }
-            Due::Request { call, to, bytes, is_query } => {
-                self.input(to, |process| match is_query {
-                    true => {
-                        process.core.query(GROUP, bytes.to_vec().into(), call, &mut process.out)
-                    }
-                    false => process.core.propose(GROUP, &bytes, call, &mut process.out),
-                })
-            }
+            Due::Request { call, to, bytes, is_query } => self.request(call, to, &bytes, is_query),
             Due::Reply { call, reply } => self.reply(call, &reply),
             Due::Wake(call) => self.wake(call),
             Due::Sweep => {

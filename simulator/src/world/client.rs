@@ -65,11 +65,18 @@ pub struct Operation {
 }
 
 /// Names an attempt of an operation of a client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Call {
     pub(super) client: usize,
     pub(super) operation: u64,
     pub(super) attempt: u64,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { client, operation, attempt } = self;
+        write!(f, "attempt {attempt} of operation {operation} of client {client}")
+    }
 }
 
 /// What is under way.

@@ -3,10 +3,14 @@
 use std::rc::Rc;
 
 use raft_core::state_machine::StateMachine;
+use raft_core::types::NodeId;
 use raft_host::core::Reply;
+use raft_host::session::Answer;
 
 use super::client::{Call, Client, Step};
-use super::{Asked, Due, Operation, Outcome, World};
+use super::oracle::name_of;
+use super::requests::Request;
+use super::{Asked, Due, GROUP, Operation, Outcome, World};
 use crate::invariants::Rule;
 use crate::ledger::hash_of;
 use crate::network::NetworkFaults;
@@ -85,6 +89,54 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         [Some(draw()), twice.then(draw)]
     }
 
+    /// A copy of a request arrives at a member, if that runs.
+    pub(super) fn request(&mut self, call: Call, to: NodeId, bytes: &Rc<[u8]>, is_query: bool) {
+        let floor = self.floor;
+        self.note(&[to, hash_of(bytes)]);
+        let Some(process) = &mut self.server(to).process else { return };
+        process.open.arrives(call, bytes, floor);
+        if is_query {
+            let query = bytes.to_vec().into();
+            return self.input(to, |process| {
+                process.core.query(GROUP, query, call, &mut process.out);
+            });
+        }
+        self.commands.arrives(bytes);
+        self.input(to, |process| process.core.propose(GROUP, bytes, call, &mut process.out));
+    }
+
+    /// A member answers, whether or not the client will hear it: what it says is judged here.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn judge(
+        &mut self,
+        node: NodeId,
+        call: Call,
+        reply: &Reply,
+    ) -> Result<(), (Rule, String)> {
+        let ticket = |what| (Rule::Ticket, format!("node {node}: {what}"));
+        let Some(process) = &mut self.server(node).process else { return Ok(()) };
+        let Request { bytes, floor, .. } = process.open.answers(call).map_err(ticket)?;
+        self.commands.answered(&bytes, reply).map_err(ticket)?;
+        let judged = match reply {
+            Reply::Proposed(Ok(reply)) => match (Answer::read(reply), name_of(&bytes)) {
+                (Ok(Answer::Applied(reply)), Some(name)) => {
+                    self.oracle.replied(name, &reply, 0).map(drop)
+                }
+                _ => Ok(()),
+            },
+            Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
+                Some((answer, index)) => {
+                    self.oracle.answered(&bytes, answer, u64::from_le_bytes(*index), floor)
+                }
+                None => Err("an answer without an index".into()),
+            },
+            Reply::Proposed(Err(_)) | Reply::Queried(Err(_)) => Ok(()),
+        };
+        judged.map_err(|what| (Rule::Linearizable, what))
+    }
+
     pub(super) fn reply(&mut self, call: Call, reply: &Reply) {
         let step = self.clients[call.client].step(call, reply);
         let client = &mut self.clients[call.client];
@@ -108,11 +160,6 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 Err(what) => self.ghost.broke(Rule::Linearizable, what),
             },
             Step::Answered(answer, index) => {
-                let under_way = client.under_way.as_ref().expect("it was answered");
-                let judged = self.oracle.answered(&under_way.bytes, &answer, index, floor);
-                if let Err(what) = judged {
-                    return self.ghost.broke(Rule::Linearizable, what);
-                }
                 self.floor = self.floor.max(index);
                 self.end(call.client, Outcome::Done(answer));
             }

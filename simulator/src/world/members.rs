@@ -1,14 +1,17 @@
 //! What a member does with an input, and what is checked when it has done it.
 
+use std::collections::BTreeMap;
+
 use raft_core::message::Envelope;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
-use raft_core::types::NodeId;
+use raft_core::types::{LogIndex, NodeId};
 use raft_core::{Bootstrap, Node, Watermark};
 use raft_host::Group;
 use raft_host::core::{HostCore, Output, Reply};
 
-use super::{Call, Due, GROUP, Process, Watched, World, replies};
+use super::watched::Seen;
+use super::{Call, Commands, Due, GROUP, Open, Oracle, Process, Watched, World, replies};
 use crate::cluster::{Happened, TICK};
 use crate::describe::describe;
 use crate::dice::Dice;
@@ -79,6 +82,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             applied: 0,
             committed: 0,
             is_fenced: false,
+            open: Open::default(),
             jobs: Vec::new(),
             led: 0,
         });
@@ -143,7 +147,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
 
     /// Looks at what a turn has done.
     fn look(&mut self, node: NodeId) {
-        let World { servers, ghost, oracle, setup, trial, counts, .. } = self;
+        let World { servers, ghost, oracle, commands, states, setup, trial, counts, .. } = self;
         let (written, complaint) = {
             let mut disk = servers[&node].disk.borrow_mut();
             let complaint = disk.durable().complaints().first().cloned();
@@ -171,15 +175,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let (mut applied, seen) = (process.applied, machine.seen(process.seen));
         for seen in seen {
             applied = ghost.applied(node, applied, &seen.news, disk.durable());
-            match seen.news {
-                News::Applied(id, ..) => {
-                    let applied =
-                        caught("a copy of the machine", || oracle.applied(id, &seen.command));
-                    if let Err(what) = applied {
-                        ghost.broke(Rule::Machine, format!("where node {node} did not, {what}"));
-                    }
-                }
-                News::Restored(..) => counts.installs += 1,
+            counts.installs += u64::from(matches!(seen.news, News::Restored(..)));
+            let judged = follow(oracle, commands, node, seen)
+                .and_then(|()| compare_states(states, node, seen));
+            if let Err((rule, what)) = judged {
+                ghost.broke(rule, what);
             }
         }
         if !seen.is_empty()
@@ -278,6 +278,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return false;
             }
             replies::mark(&reply, leads);
+            if let Err((rule, what)) = self.judge(node, call, &reply) {
+                self.ghost.broke(rule, what);
+            }
             // A reply can't be copied, so it does not come twice.
             if let [Some(delay), _] = self.way(call.client) {
                 self.schedule(self.now + delay, Due::Reply { call, reply });
@@ -316,4 +319,43 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.schedule(at.max(now), Due::Disk { node, life });
         }
     }
+}
+
+/// What a member was first to apply is executed by the oracle, and was asked for.
+fn follow<M: StateMachine>(
+    oracle: &mut Oracle<M>,
+    commands: &mut Commands,
+    node: NodeId,
+    seen: &Seen,
+) -> Result<(), (Rule, String)> {
+    let News::Applied(id, ..) = seen.news else { return Ok(()) };
+    let is_first = caught("a copy of the machine", || oracle.applied(id, &seen.command))
+        .map_err(|what| (Rule::Machine, format!("where node {node} did not, {what}")))?;
+    if is_first {
+        commands.applied(&seen.command).map_err(|what| (Rule::Ticket, format!("{id}: {what}")))?;
+    }
+    Ok(())
+}
+
+/// All members come to the same state after the same commands, whether they have applied them, applied them
+/// again in another life, or restored a snapshot.
+fn compare_states(
+    states: &mut BTreeMap<LogIndex, (NodeId, u64)>,
+    node: NodeId,
+    seen: &Seen,
+) -> Result<(), (Rule, String)> {
+    let Some((index, state)) = &seen.state else { return Ok(()) };
+    let hash = match state {
+        Ok(hash) => *hash,
+        Err(what) => return Err((Rule::Machine, format!("node {node} at {index}: {what}"))),
+    };
+    let (first, expected) = *states.entry(*index).or_insert((node, hash));
+    if hash == expected {
+        return Ok(());
+    }
+    let what = format!(
+        "nodes {first} and {node} have different states at {index}: the machine is not deterministic, or \
+         a part of its state is not in its snapshots"
+    );
+    Err((Rule::Machine, what))
 }

@@ -139,12 +139,18 @@ impl<M: StateMachine> Oracle<M> {
         self.last.index
     }
 
-    /// A member applied this for the first time, in the order of the log.
-    pub(super) fn applied(&mut self, id: EntryId, bytes: &[u8]) {
+    /// A member applied this, in the order of the log. Answers whether it is the first one to do so.
+    pub(super) fn applied(&mut self, id: EntryId, bytes: &[u8]) -> bool {
         if id.index <= self.last.index {
-            return;
+            return false;
         }
         self.last = id;
+        self.follow(id, bytes);
+        true
+    }
+
+    /// Does what sessions do with a command.
+    fn follow(&mut self, id: EntryId, bytes: &[u8]) {
         match unwrap(bytes) {
             Some(Wrapped::Open { client }) => {
                 let fresh = Session { opened: id.index, last_used: 0, sequence: 0 };

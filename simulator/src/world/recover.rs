@@ -117,6 +117,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         if !self.run_while_moving(100 * timeout, is_idle) {
             self.ghost.broke(Rule::Progress, "some clients are never answered".into());
         }
+        if !self.run_while_moving(100 * timeout, |world| world.unanswered().is_none()) {
+            let what =
+                format!("a request is never answered: {}", self.unanswered().unwrap_or_default());
+            self.ghost.broke(Rule::Progress, what);
+        }
         if !self.run_while_moving(100 * timeout, Self::is_converged) {
             let what = format!("the members don't become equal\n{}", self.summary());
             self.ghost.broke(Rule::Progress, what);
@@ -148,6 +153,17 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     fn is_parked(&self, client: &Client) -> bool {
         let bytes = client.under_way.as_ref().map(|under_way| &under_way.bytes);
         bytes.and_then(|bytes| name_of(bytes)).is_some_and(|name| self.oracle.is_parked(name))
+    }
+
+    /// A request that a member was handed and has not answered, though the machine has not parked it.
+    fn unanswered(&self) -> Option<String> {
+        let is_parked =
+            |bytes: &[u8]| name_of(bytes).is_some_and(|name| self.oracle.is_parked(name));
+        self.nodes().find_map(|node| {
+            let mut waiting = self.process(node)?.open.waiting();
+            let (call, _) = waiting.find(|(_, request)| !is_parked(&request.bytes))?;
+            Some(format!("{call}, at node {node}"))
+        })
     }
 
     fn timeout(&self) -> u64 {

@@ -59,7 +59,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         match self.wires.receive(piece, self.now) {
             Received::Nothing => {}
             Received::Messages(node, messages) => {
-                self.note(&[piece.stream, node, messages.len() as u64]);
+                self.note(&[piece.stream, node, self.wires.trace]);
                 self.flush(piece.stream);
                 self.deliver(node, messages);
             }

@@ -23,7 +23,9 @@ type Judge = Box<dyn Fn(&[Operation]) -> Result<(), String>>;
 /// Puts a state machine on trial: members that run it crash, lose power, are cut off and catch up by
 /// snapshots, while clients ask; then everything is healed. What clients were told must be what one
 /// machine says that has executed each acknowledged command once, in an order that fits the times;
-/// members must come to the same state, by whatever road; and the machine must keep its own rules.
+/// members must come to the same state, by whatever road; and the machine must keep its own rules. States are
+/// compared as the bytes of their snapshots, so equal states must make equal ones: a map that iterates in an
+/// order of its own does not.
 ///
 /// A run is a seed and what it does: a list of actions, drawn by the seed and recorded. A run that breaks a
 /// rule can be [made small](Trial::shrink): what is left is a script of a few lines, which

@@ -12,6 +12,7 @@ use raft_transport::tcp::handshake::Local;
 use raft_transport::tcp::{CloseReason, Limits};
 
 use crate::dice::Dice;
+use crate::ledger::{hash_of, mix};
 use crate::network::Link;
 
 /// Names a stream, and never another one.
@@ -96,12 +97,14 @@ pub(super) struct Wires {
     seed: u64,
     /// One stream of chance for each way: what one says shifts nothing for the others.
     dice: BTreeMap<Link, Dice>,
+    /// A hash over all bytes that arrived.
+    pub(super) trace: u64,
 }
 
 impl Wires {
     pub(super) fn new(seed: u64, limits: Limits) -> Self {
         let (streams, limits) = (BTreeMap::new(), Arc::new(limits));
-        Wires { streams, opened: 0, limits, seed, dice: BTreeMap::new() }
+        Wires { streams, opened: 0, limits, seed, dice: BTreeMap::new(), trace: 0 }
     }
 
     /// One member has reached another one.
@@ -216,6 +219,7 @@ impl Wires {
     pub(super) fn receive(&mut self, piece: Piece, now: u64) -> Received {
         let Some(stream) = self.streams.get_mut(&piece.stream) else { return Received::Nothing };
         let Some(bytes) = stream.inbound(piece.end).0.pop_front() else { return Received::Nothing };
+        self.trace = mix(self.trace, hash_of(&bytes));
         let (node, mut messages) = (stream.node(piece.end), Vec::new());
         match stream.connection(piece.end).receive(&bytes, now / 1000, &mut messages) {
             Ok(()) => Received::Messages(node, messages),
