@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{CLUSTER, Journal, PATIENCE, free_ports, until};
 use raft_core::checksum::crc32c;
@@ -34,6 +34,30 @@ fn calls_are_pipelined_and_answered_in_any_order() {
     drop(client.begin_propose(1, b"nobody waits for it"));
     assert_eq!(client.propose(1, b"last").unwrap(), "1002");
     host.shutdown().unwrap();
+}
+
+#[test]
+fn a_proposal_is_waited_for_as_often_as_one_likes() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    let mut later = client.begin_propose(1, b"command");
+    let began = Instant::now();
+    let mut waits = 0;
+    let end = loop {
+        waits += 1;
+        // The first wait has no time at all.
+        if let Some(end) = later.wait_until(began + Duration::from_millis(10) * (waits - 1)) {
+            break end;
+        }
+    };
+    assert_eq!(end.unwrap(), "1");
+    let mut later = client.begin_propose(9, b"x");
+    let end = later.wait_until(Instant::now() + PATIENCE).unwrap().unwrap_err();
+    assert_eq!(end, ProposeError::NotAppended(NotAppended::NoSuchGroup { group: 9 }));
+    host.shutdown().unwrap();
+    let mut later = client.begin_propose(1, b"too late");
+    let end = later.wait_until(Instant::now() + PATIENCE);
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
 }
 
 #[test]

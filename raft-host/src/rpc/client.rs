@@ -84,17 +84,46 @@ impl PendingProposal {
     /// Waits for the end of the proposal. Redirects are not followed: it has been sent to one server,
     /// and what that server says is its end there.
     pub fn wait(mut self) -> ProposeResult {
-        let (connection, id) = self.sent.take().expect("only this and `drop` take it")?;
-        match connection.receive(id, self.deadline) {
+        let (connection, id) = self.sent.take().expect("only what ends it takes it")?;
+        let response = connection.receive(id, self.deadline);
+        self.end(&connection, response)
+    }
+
+    /// Waits until this moment. `None` if the end is not known by then; the proposal goes on, and can be
+    /// waited for again, however long it takes. For commands that the state machine parks.
+    ///
+    /// # Panics
+    /// If it has answered the end before.
+    pub fn wait_until(&mut self, until: Instant) -> Option<ProposeResult> {
+        let (connection, id) = match self.sent.take().expect("it has not ended before") {
+            Ok(sent) => sent,
+            Err(error) => return Some(Err(error)),
+        };
+        match connection.receive_until(id, until) {
+            Err(NoResponse::Timeout) => {
+                self.sent = Some(Ok((connection, id)));
+                None
+            }
+            response => Some(self.end(&connection, response)),
+        }
+    }
+
+    /// What a response says, also about where to go with the next request.
+    fn end(
+        &self,
+        connection: &Arc<Connection>,
+        response: Result<ResponseRecord, NoResponse>,
+    ) -> ProposeResult {
+        match response {
             Ok(ResponseRecord { code, payload, .. }) => {
                 let end = codec::decode_proposed(code, payload);
                 if let Err(ProposeError::NotAppended(why)) = &end {
-                    self.client.learn(&connection, why);
+                    self.client.learn(connection, why);
                 }
                 end
             }
             Err(no_response) => {
-                self.client.leave(&connection);
+                self.client.leave(connection);
                 Err(ProposeError::Unknown(unknown(&no_response)))
             }
         }

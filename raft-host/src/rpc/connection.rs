@@ -138,17 +138,26 @@ impl Connection {
 
     /// The response to a call, which is then forgotten, whatever the outcome.
     pub(super) fn receive(&self, id: u64, deadline: Instant) -> Result<ResponseRecord, NoResponse> {
-        let result = self.wait_until(deadline, Some(id), |calls| match calls.open.get(&id) {
+        let result = self.receive_until(id, deadline);
+        if result.is_err() {
+            self.forget(id);
+        }
+        result
+    }
+
+    /// The same, but a call that is not answered by then is not forgotten.
+    pub(super) fn receive_until(
+        &self,
+        id: u64,
+        until: Instant,
+    ) -> Result<ResponseRecord, NoResponse> {
+        self.wait_until(until, Some(id), |calls| match calls.open.get(&id) {
             Some(Open::Done(_)) => match calls.open.remove(&id) {
                 Some(Open::Done(response)) => Some(response),
                 _ => None,
             },
             _ => None,
-        });
-        if result.is_err() {
-            self.forget(id);
-        }
-        result
+        })
     }
 
     /// Nobody waits for this call any more.
