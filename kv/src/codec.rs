@@ -40,6 +40,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::{Left, LockAnswer, LockCommand, LockQuery, LockReply};
     use crate::{
         Command, Condition, Item, Page, Query, QueryReply, Refusal, Reply, Versioned, Write,
     };
@@ -109,6 +110,32 @@ mod tests {
         let expected =
             [&[1, 1, 0, 0, 0][..], &one, &one, b"k", &one, b"v", &number(6), &[1]].concat();
         assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn the_layout_of_what_is_about_locks_is_bincodes() {
+        let number = |number: u64| number.to_le_bytes();
+        let holder = (3_u128 << 64) | 2;
+        let (name, owner, lease_ms) = (&b"l"[..], &b"me"[..], 1000);
+        let lock = |command| Command::Lock(command).encode();
+        let acquire = lock(LockCommand::Acquire { name, holder, owner, lease_ms, wait: true });
+        let begin = [&[1, 5, 0, 0, 0][..], &[0; 4], &number(1), b"l", &number(2), &number(3)];
+        let end = [&number(2)[..], b"me", &number(1000), &[1]];
+        assert_eq!(acquire, [begin.concat(), end.concat()].concat());
+        let expire = lock(LockCommand::Expire { name, lease: 9 });
+        let expected = [&[1, 5, 0, 0, 0][..], &[3, 0, 0, 0], &number(1), b"l", &number(9)];
+        assert_eq!(expire, expected.concat());
+        let granted = Reply::Lock(LockReply::Granted { token: 7 }).encode();
+        assert_eq!(granted, [&[1, 8, 0, 0, 0][..], &[0; 4], &number(7)].concat());
+        let left = Reply::Lock(LockReply::Left(Left::AskedAgain)).encode();
+        assert_eq!(left, [1, 8, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0]);
+        let look = Query::Lock(LockQuery::Look { name }).encode();
+        assert_eq!(look, [&[1, 2, 0, 0, 0][..], &[0; 4], &number(1), b"l"].concat());
+        let nobody = QueryReply::Lock(LockAnswer::Lock(None)).encode();
+        assert_eq!(nobody, [1, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for length in 0..acquire.len() {
+            assert!(Command::decode(&acquire[..length]).is_err(), "cut at {length}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_PARTS_MAX, Refusal, check_key, check_value_length};
+use crate::lock::{LockCommand, LockReply};
 
 /// Something that changes the store. Goes through the log.
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
@@ -47,6 +48,9 @@ pub enum Command<'a> {
         /// Done in this order; a key may be written more than once.
         writes: Vec<Write<'a>>,
     },
+    /// Changes a lock; keys and locks have nothing to do with each other. Replies [`Reply::Lock`],
+    /// perhaps much later.
+    Lock(LockCommand<'a>),
 }
 
 /// What must hold for a batch to be done.
@@ -134,6 +138,8 @@ pub enum Reply {
     },
     /// Nothing has changed, and nothing ever would.
     Refused(Refusal),
+    /// What is replied to a [`Command::Lock`].
+    Lock(LockReply),
 }
 
 impl<'a> Command<'a> {
@@ -161,6 +167,7 @@ impl<'a> Command<'a> {
             | Command::CompareAndSet { key, value, .. } => check_part((key, value)),
             Command::Delete { key } => check_key(key),
             Command::Batch { conditions, writes } => check_batch(conditions, writes),
+            Command::Lock(command) => command.check(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A replicated key/value store: Put, Append, Delete, compare-and-set and conditional batches, each
-//! applied exactly once; Get and scans, linearizable. Every key has a version.
+//! applied exactly once; Get and scans, linearizable. Every key has a version. Beside the keys there
+//! are [locks](lock), whose client is the crate `lock`.
 //!
 //! The state machine can be tried without any cluster around it:
 //!
@@ -23,7 +24,9 @@ pub mod client;
 pub mod cluster;
 mod codec;
 pub mod command;
+mod leases;
 pub mod limits;
+pub mod lock;
 pub mod machine;
 pub mod query;
 pub mod server;
@@ -33,11 +36,13 @@ pub use client::{Appended, Client, Error};
 pub use cluster::Cluster;
 pub use codec::Unreadable;
 pub use command::{Command, Condition, Reply, Write};
+pub use leases::Leases;
 pub use limits::{
-    BATCH_BYTES_MAX, BATCH_PARTS_MAX, KEY_BYTES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Refusal,
+    BATCH_BYTES_MAX, BATCH_PARTS_MAX, CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, KEY_BYTES_MAX, LEASE_MS_MAX,
+    LEASE_MS_MIN, LOCK_NAME_BYTES_MAX, OWNER_BYTES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Refusal,
     VALUE_BYTES_MAX,
 };
-pub use machine::Machine;
+pub use machine::{Locks, Machine};
 pub use query::{Item, Page, Query, QueryReply, Versioned};
 pub use server::Server;
 pub use versioned::{GetError, PutError, VersionedClient};

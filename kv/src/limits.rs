@@ -22,6 +22,24 @@ pub const PAGE_KEYS_MAX: u64 = 1000;
 /// key that has.
 pub const PAGE_BYTES_MAX: usize = 256 << 10;
 
+/// The longest name of a lock, in bytes.
+pub const LOCK_NAME_BYTES_MAX: usize = 256;
+
+/// The longest name of who owns a claim on a lock, in bytes.
+pub const OWNER_BYTES_MAX: usize = 128;
+
+/// The shortest lease of a claim. A leader looks at leases every 100 ms.
+pub const LEASE_MS_MIN: u64 = 100;
+
+/// The longest lease of a claim: an hour.
+pub const LEASE_MS_MAX: u64 = 3_600_000;
+
+/// The most claims on one lock, its holder's included.
+pub const CLAIMS_OF_LOCK_MAX: usize = 1024;
+
+/// The most claims on all locks together; with all that belongs to them, some 32 MiB at worst.
+pub const CLAIMS_MAX: usize = 64 << 10;
+
 /// Why the store refused something. Decided before it is sent where that can be, and again when it is
 /// applied, because others may write clients as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead, thiserror::Error)]
@@ -67,6 +85,35 @@ pub enum Refusal {
     /// It can't be read.
     #[error("the command can't be read: client and server are of different versions")]
     Malformed,
+    /// The name of a lock is empty.
+    #[error("the lock's name is empty; a name has at least one byte")]
+    LockNameEmpty,
+    /// The name of a lock is too long.
+    #[error("the lock's name has {bytes} bytes; at most {bytes_max} are allowed")]
+    LockNameTooLong {
+        /// Its bytes.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The name of who owns a claim is too long.
+    #[error("the owner's name has {bytes} bytes; at most {bytes_max} are allowed")]
+    OwnerTooLong {
+        /// Its bytes.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The lease is too short or too long.
+    #[error("a lease of {ms} ms; between {ms_min} and {ms_max} ms are allowed")]
+    LeaseOutOfRange {
+        /// Its milliseconds.
+        ms: u64,
+        /// The lower limit.
+        ms_min: u64,
+        /// The upper limit.
+        ms_max: u64,
+    },
 }
 
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
@@ -91,4 +138,18 @@ pub(crate) fn check_value_length(length: usize) -> Result<(), Refusal> {
         return Err(Refusal::ValueTooLong { bytes, bytes_max });
     }
     Ok(())
+}
+
+pub(crate) fn check_lock_name(name: &[u8]) -> Result<(), Refusal> {
+    let (bytes, bytes_max) = (name.len() as u64, LOCK_NAME_BYTES_MAX as u64);
+    match bytes {
+        0 => Err(Refusal::LockNameEmpty),
+        _ if bytes > bytes_max => Err(Refusal::LockNameTooLong { bytes, bytes_max }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn check_owner(owner: &[u8]) -> Result<(), Refusal> {
+    let (bytes, bytes_max) = (owner.len() as u64, OWNER_BYTES_MAX as u64);
+    if bytes > bytes_max { Err(Refusal::OwnerTooLong { bytes, bytes_max }) } else { Ok(()) }
 }

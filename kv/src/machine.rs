@@ -1,4 +1,4 @@
-//! The replicated state: keys, values and versions.
+//! The replicated state: keys, values and versions; and locks.
 //!
 //! The keys are spread over a fixed number of chunks, which are maps behind reference counts. So a
 //! snapshot is captured by taking 1,024 references, however many keys there are, and a write that
@@ -6,6 +6,7 @@
 //! of one large map would stop the store for some 100 ms at a million keys, and a persistent tree
 //! would cost every read and write something, or a dependency.
 
+mod locks;
 mod scan;
 mod snapshot;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use raft_core::state_machine::{Batch, Replies, StateMachine};
 use crate::command::{Command, Condition, Reply, Write};
 use crate::limits::{Refusal, check_value_length};
 use crate::query::{Query, QueryReply, Versioned};
+pub use locks::{ClaimView, Lease, Locks};
 
 /// How many chunks there are. No part of the snapshot's format.
 const CHUNKS: usize = 1024;
@@ -40,11 +42,12 @@ struct Slot {
 pub struct Machine {
     chunks: Vec<Arc<Chunk>>,
     keys: u64,
+    locks: Locks,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Machine { chunks: vec![Arc::default(); CHUNKS], keys: 0 }
+        Machine { chunks: vec![Arc::default(); CHUNKS], keys: 0, locks: Locks::default() }
     }
 }
 
@@ -69,12 +72,23 @@ impl Machine {
         self.slot(key).map_or(0, |slot| slot.version)
     }
 
-    /// Carries out one encoded [`Command`].
+    /// The locks.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// Carries out one encoded [`Command`] on keys. One on a lock has a place in the log, and may be
+    /// answered later, so that it goes through [`StateMachine::apply`] alone; here it is refused as
+    /// malformed.
     pub fn execute(&mut self, command: &[u8]) -> Reply {
-        let Ok(command) = Command::decode(command) else {
-            return Reply::Refused(Refusal::Malformed);
-        };
-        let done = command.check().and_then(|()| match command {
+        match Command::decode(command) {
+            Ok(command) => self.change(&command),
+            Err(_) => Reply::Refused(Refusal::Malformed),
+        }
+    }
+
+    fn change(&mut self, command: &Command<'_>) -> Reply {
+        let done = command.check().and_then(|()| match *command {
             Command::Put { key, value } => Ok(Reply::Written { version: self.put(key, value) }),
             Command::Append { key, value } => {
                 check_value_length(self.length(key) + value.len())?;
@@ -85,7 +99,8 @@ impl Machine {
             Command::CompareAndSet { key, expect, value } => {
                 Ok(self.compare_and_set(key, expect, value))
             }
-            Command::Batch { conditions, writes } => self.batch(&conditions, &writes),
+            Command::Batch { ref conditions, ref writes } => self.batch(conditions, writes),
+            Command::Lock(_) => Err(Refusal::Malformed),
         });
         done.unwrap_or_else(Reply::Refused)
     }
@@ -106,6 +121,7 @@ impl Machine {
             Query::Scan { prefix, after, limit } => {
                 QueryReply::Page(self.scan(prefix, after, limit))
             }
+            Query::Lock(query) => QueryReply::Lock(self.locks.answer(&query)),
         }
     }
 
@@ -219,8 +235,12 @@ fn chunk_of(key: &[u8]) -> usize {
 impl StateMachine for Machine {
     fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
         for entry in batch {
-            let reply = self.execute(entry.data);
-            replies.push(entry.id.index, reply.encode());
+            let index = entry.id.index;
+            match Command::decode(entry.data) {
+                Ok(Command::Lock(command)) => self.locks.execute(index, &command, replies),
+                Ok(command) => replies.push(index, self.change(&command).encode()),
+                Err(_) => replies.push(index, Reply::Refused(Refusal::Malformed).encode()),
+            }
         }
     }
 

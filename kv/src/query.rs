@@ -2,6 +2,7 @@
 
 use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
 use crate::limits::{Refusal, check_key, check_key_length};
+use crate::lock::{LockAnswer, LockQuery};
 
 /// Something that only reads. Does not go through the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
@@ -22,6 +23,8 @@ pub enum Query<'a> {
         /// [`PAGE_BYTES_MAX`](crate::PAGE_BYTES_MAX).
         limit: u64,
     },
+    /// Looks at locks. Answers [`QueryReply::Lock`].
+    Lock(LockQuery<'a>),
 }
 
 /// What the store answers to a [`Query`].
@@ -33,6 +36,8 @@ pub enum QueryReply {
     Page(Page),
     /// Nothing was read.
     Refused(Refusal),
+    /// What is answered to a [`Query::Lock`].
+    Lock(LockAnswer),
 }
 
 /// A value and its version.
@@ -90,6 +95,7 @@ impl<'a> Query<'a> {
                 check_key_length(prefix)?;
                 check_key_length(after.unwrap_or_default())
             }
+            Query::Lock(query) => query.check(),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! One member of a kv cluster: the machine, its sessions, the log on disk, TCP.
+//! One member of a kv cluster: the machine, its sessions and leases, the log on disk, TCP.
 
 use std::path::Path;
+use std::time::Duration;
 
 use raft_core::types::{ClusterId, GroupId, NodeId};
 use raft_host::core::GroupSettings;
@@ -8,6 +9,7 @@ use raft_host::session::{Limits, Sessions};
 use raft_host::{Group, Host, HostConfig, HostError};
 
 use crate::cluster::Cluster;
+use crate::leases::Leases;
 use crate::machine::Machine;
 
 /// The one group of a kv cluster.
@@ -15,6 +17,9 @@ pub const GROUP: GroupId = 1;
 
 /// What tells a kv cluster's stores and messages from other programs'.
 const CLUSTER: ClusterId = 0x6b76;
+
+/// The tick of a member, in which it measures leases.
+const TICK: Duration = Duration::from_millis(10);
 
 /// How a member is run. The same value is right for the first start and for every restart.
 #[derive(Clone, Debug)]
@@ -65,13 +70,14 @@ impl<'a> Server<'a> {
     }
 
     fn start_with(self, mut config: HostConfig) -> Result<Host, HostError> {
-        config = config.insecure(self.insecure);
+        config = config.insecure(self.insecure).tick_interval(TICK);
         for (id, member) in self.cluster.members() {
             config = config.member(id, member.peers(), Some(&member.clients()));
         }
         let mut settings = GroupSettings::default();
         settings.snapshots.state_bytes_max = Some(self.log_bytes_max);
         let machine = Sessions::new(Machine::default(), Limits::default());
-        Host::start(config, [Group::new(GROUP, machine).with_settings(settings)])
+        let group = Group::with_hooks(GROUP, machine, Leases::new(TICK));
+        Host::start(config, [group.with_settings(settings)])
     }
 }

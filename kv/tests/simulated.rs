@@ -63,7 +63,7 @@ fn action(asked: &Asked) -> (String, Action) {
     match asked {
         Asked::Query(bytes) => match Query::decode(bytes).expect("it was encoded above") {
             Query::Get { key } => (text(key), Action::Get),
-            Query::Scan { .. } => unreachable!("none is asked"),
+            Query::Scan { .. } | Query::Lock(_) => unreachable!("none is asked"),
         },
         Asked::Command(bytes) => match Command::decode(bytes).expect("it was encoded above") {
             Command::Put { key, value } => (text(key), Action::put(text(value))),
@@ -72,7 +72,7 @@ fn action(asked: &Asked) -> (String, Action) {
             Command::CompareAndSet { key, expect, value } => {
                 (text(key), Action::cas(expect, text(value)))
             }
-            Command::Batch { .. } => unreachable!("none is asked"),
+            Command::Batch { .. } | Command::Lock(_) => unreachable!("none is asked"),
         },
     }
 }

@@ -1,19 +1,23 @@
-//! The state as bytes: a version, the number of keys, then each key, its value and its version, as
-//! `codec.rs` says.
+//! The state as bytes: a version, the number of keys, then each key, its value and its version; then the
+//! locks. Numbers and bytes are as `codec.rs` says.
 
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
 use std::sync::Arc;
 
-use super::{Machine, Slot};
-use crate::codec::{self, VERSION};
+use super::{Locks, Machine, Slot};
+use crate::codec;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// Version 1 had no locks.
+const VERSION: u8 = 2;
 
 /// A snapshot is handed on in pieces of about this size.
 const PIECE_BYTES: usize = 64 << 10;
 
 impl Capture for Machine {
     fn write_to(self: Box<Self>, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
-        let mut piece = codec::encode(&self.keys);
+        let mut piece = vec![VERSION];
+        codec::put(&self.keys, &mut piece);
         for (key, slot) in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
             codec::put(&(&key[..], slot.value.as_slice(), slot.version), &mut piece);
             if piece.len() >= PIECE_BYTES {
@@ -21,7 +25,8 @@ impl Capture for Machine {
                 piece.clear();
             }
         }
-        sink.write(&piece)
+        sink.write(&piece)?;
+        self.locks.write_to(sink)
     }
 }
 
@@ -46,19 +51,22 @@ pub(super) fn read(source: &mut dyn SnapshotSource) -> Result<Machine, SnapshotE
     if restored.keys != keys {
         return Err(SnapshotError("a key stands twice in the snapshot".to_owned()));
     }
+    restored.locks = Locks::read(source)?;
     if source.read(&mut [0])? != 0 {
-        return Err(SnapshotError("bytes follow the last key of the snapshot".to_owned()));
+        return Err(SnapshotError("bytes follow the last lock of the snapshot".to_owned()));
     }
     Ok(restored)
 }
 
-fn read_array<const N: usize>(source: &mut dyn SnapshotSource) -> Result<[u8; N], SnapshotError> {
+pub(super) fn read_array<const N: usize>(
+    source: &mut dyn SnapshotSource,
+) -> Result<[u8; N], SnapshotError> {
     let mut array = [0; N];
     source.read_exact(&mut array)?;
     Ok(array)
 }
 
-fn read_bytes(
+pub(super) fn read_bytes(
     source: &mut dyn SnapshotSource,
     what: &str,
     bytes_max: usize,

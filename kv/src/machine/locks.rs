@@ -1,0 +1,403 @@
+//! The state of the locks: for each name a queue of claims, of which the first one holds the lock.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use raft_core::snapshot::{SnapshotError, SnapshotSink, SnapshotSource};
+use raft_core::state_machine::Replies;
+use raft_core::types::LogIndex;
+
+use super::snapshot::{read_array, read_bytes};
+use crate::codec;
+use crate::command::Reply;
+use crate::limits::{
+    CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, LOCK_NAME_BYTES_MAX, OWNER_BYTES_MAX, PAGE_KEYS_MAX,
+};
+use crate::lock::{
+    Claimant, HolderId, Left, LockAnswer, LockCommand, LockPage, LockQuery, LockReply, LockState,
+    LockSummary, Token,
+};
+
+/// All locks that somebody claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locks {
+    locks: BTreeMap<Arc<[u8]>, Lock>,
+    /// The lock of every claim, by the number of the claim's lease; the oldest lease comes first.
+    leases: BTreeMap<LogIndex, Arc<[u8]>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lock {
+    /// The index of the entry that gave the first claim the lock.
+    token: Token,
+    /// In the order in which they came; never empty.
+    claims: VecDeque<Claim>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Claim {
+    holder: HolderId,
+    owner: Arc<[u8]>,
+    lease_ms: u64,
+    /// The index of the entry that made it.
+    since: LogIndex,
+    /// The index of the entry that last began its lease.
+    lease: LogIndex,
+    /// Where its newest acquire stands, which is parked while it waits.
+    asked_at: LogIndex,
+}
+
+/// A claim's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease<'a> {
+    /// Newer after each renewal.
+    pub number: LogIndex,
+    /// The claim's lock.
+    pub name: &'a [u8],
+    /// How long it lasts, in milliseconds.
+    pub ms: u64,
+}
+
+/// A claim, for whoever checks the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimView<'a> {
+    /// The lock.
+    pub name: &'a [u8],
+    /// Whose claim it is.
+    pub holder: HolderId,
+    /// The index of the entry that made it: the lower, the earlier its turn.
+    pub since: LogIndex,
+    /// The number of its lease.
+    pub lease: LogIndex,
+    /// Its token, if it holds the lock.
+    pub token: Option<Token>,
+}
+
+impl Lock {
+    fn position(&self, holder: HolderId) -> Option<usize> {
+        self.claims.iter().position(|claim| claim.holder == holder)
+    }
+
+    /// The place of a holder's claim, if it has this token or none is named. Who waits has none.
+    fn find(&self, holder: HolderId, token: Token) -> Option<usize> {
+        let token_of = |at| if at == 0 { self.token } else { 0 };
+        self.position(holder).filter(|at| token == 0 || token == token_of(*at))
+    }
+}
+
+impl Locks {
+    /// How many claims there are.
+    pub fn claims(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Every claim, lock by lock, each holder before those who wait.
+    pub fn iter(&self) -> impl Iterator<Item = ClaimView<'_>> {
+        self.locks.iter().flat_map(|(name, lock)| {
+            lock.claims.iter().enumerate().map(|(at, claim)| ClaimView {
+                name,
+                holder: claim.holder,
+                since: claim.since,
+                lease: claim.lease,
+                token: (at == 0).then_some(lock.token),
+            })
+        })
+    }
+
+    /// The leases that were begun after this entry, in rising order.
+    pub fn leases_after(&self, number: LogIndex) -> impl Iterator<Item = Lease<'_>> {
+        let numbers = self.leases.range((Bound::Excluded(number), Bound::Unbounded));
+        numbers.filter_map(|(number, _)| self.lease(*number))
+    }
+
+    /// The lease of this number, if it is neither over nor renewed.
+    pub fn lease(&self, number: LogIndex) -> Option<Lease<'_>> {
+        let name = self.leases.get(&number)?;
+        let claims = &self.locks.get(name)?.claims;
+        let claim = claims.iter().find(|claim| claim.lease == number)?;
+        Some(Lease { number, name, ms: claim.lease_ms })
+    }
+
+    /// Carries out the command at this index of the log.
+    pub(super) fn execute(
+        &mut self,
+        index: LogIndex,
+        command: &LockCommand<'_>,
+        replies: &mut Replies,
+    ) {
+        if let Err(refusal) = command.check() {
+            return replies.push(index, Reply::Refused(refusal).encode());
+        }
+        let reply = match *command {
+            LockCommand::Acquire { .. } => self.acquire(index, command, replies),
+            LockCommand::Release { name, holder, token } => {
+                Some(self.release(index, name, (holder, token), replies))
+            }
+            LockCommand::Renew { name, holder, token } => {
+                Some(self.renew(index, name, (holder, token)))
+            }
+            LockCommand::Expire { name, lease } => Some(self.expire(index, name, lease, replies)),
+        };
+        match reply {
+            Some(reply) => push(replies, index, reply),
+            None => replies.park(index),
+        }
+    }
+
+    /// `None` if the claim waits.
+    fn acquire(
+        &mut self,
+        index: LogIndex,
+        command: &LockCommand<'_>,
+        replies: &mut Replies,
+    ) -> Option<LockReply> {
+        let LockCommand::Acquire { name, holder, owner, lease_ms, wait } = *command else {
+            unreachable!("nothing else is handed here")
+        };
+        if let Some(at) = self.locks.get(name).and_then(|lock| lock.position(holder)) {
+            return self.acquire_again(index, name, at, replies);
+        }
+        if let Some(reply) = self.refuse(name, wait) {
+            return Some(reply);
+        }
+        let owner = owner.into();
+        let claim = Claim { holder, owner, lease_ms, since: index, lease: index, asked_at: index };
+        let name: Arc<[u8]> = name.into();
+        self.leases.insert(index, name.clone());
+        match self.locks.entry(name) {
+            Entry::Vacant(free) => {
+                free.insert(Lock { token: index, claims: VecDeque::from([claim]) });
+                Some(LockReply::Granted { token: index })
+            }
+            Entry::Occupied(mut held) => {
+                held.get_mut().claims.push_back(claim);
+                None
+            }
+        }
+    }
+
+    /// Its sender knows nothing of an earlier copy: this one is answered in its place, and is a sign of
+    /// life.
+    fn acquire_again(
+        &mut self,
+        index: LogIndex,
+        name: &[u8],
+        at: usize,
+        replies: &mut Replies,
+    ) -> Option<LockReply> {
+        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let earlier = std::mem::replace(&mut lock.claims[at].asked_at, index);
+        let token = lock.token;
+        self.begin_lease(index, name, at);
+        if at == 0 {
+            return Some(LockReply::Granted { token });
+        }
+        push(replies, earlier, LockReply::Left(Left::AskedAgain));
+        None
+    }
+
+    /// Why there can be no new claim.
+    fn refuse(&self, name: &[u8], wait: bool) -> Option<LockReply> {
+        let no_room = |claims: usize, max: usize| {
+            let (claims, claims_max) = (claims as u64, max as u64);
+            (claims >= claims_max).then_some(LockReply::NoRoom { claims, claims_max })
+        };
+        if let Some(lock) = self.locks.get(name) {
+            let claims = lock.claims.len();
+            if !wait {
+                return Some(LockReply::Held { token: lock.token, waiters: claims as u64 - 1 });
+            }
+            if let Some(reply) = no_room(claims, CLAIMS_OF_LOCK_MAX) {
+                return Some(reply);
+            }
+        }
+        no_room(self.claims(), CLAIMS_MAX)
+    }
+
+    fn release(
+        &mut self,
+        index: LogIndex,
+        name: &[u8],
+        (holder, token): (HolderId, Token),
+        replies: &mut Replies,
+    ) -> LockReply {
+        match self.locks.get(name).and_then(|lock| lock.find(holder, token)) {
+            Some(at) => {
+                self.remove(index, name, at, Left::GivenUp, replies);
+                LockReply::Released
+            }
+            None => self.not_holder(name),
+        }
+    }
+
+    fn renew(
+        &mut self,
+        index: LogIndex,
+        name: &[u8],
+        (holder, token): (HolderId, Token),
+    ) -> LockReply {
+        let Some(lock) = self.locks.get(name) else { return self.not_holder(name) };
+        let Some(at) = lock.find(holder, token) else { return self.not_holder(name) };
+        let token = lock.token;
+        self.begin_lease(index, name, at);
+        match at {
+            0 => LockReply::Granted { token },
+            ahead => LockReply::Waiting { ahead: ahead as u64 },
+        }
+    }
+
+    /// Does nothing unless this very lease is there: it may have been renewed, or its claim given the
+    /// lock or released, after somebody saw it run out.
+    fn expire(
+        &mut self,
+        index: LogIndex,
+        name: &[u8],
+        lease: LogIndex,
+        replies: &mut Replies,
+    ) -> LockReply {
+        let Some(lock) = self.locks.get(name) else { return LockReply::Late };
+        let Some(at) = lock.claims.iter().position(|claim| claim.lease == lease) else {
+            return LockReply::Late;
+        };
+        self.remove(index, name, at, Left::Expired, replies);
+        LockReply::Expired
+    }
+
+    fn not_holder(&self, name: &[u8]) -> LockReply {
+        LockReply::NotHolder { token: self.locks.get(name).map_or(0, |lock| lock.token) }
+    }
+
+    fn begin_lease(&mut self, index: LogIndex, name: &[u8], at: usize) {
+        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let earlier = std::mem::replace(&mut lock.claims[at].lease, index);
+        let name = self.leases.remove(&earlier).expect("every claim has a lease");
+        self.leases.insert(index, name);
+    }
+
+    /// Takes a claim away. If it held the lock, the next one holds it from now on.
+    fn remove(
+        &mut self,
+        index: LogIndex,
+        name: &[u8],
+        at: usize,
+        why: Left,
+        replies: &mut Replies,
+    ) {
+        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let claim = lock.claims.remove(at).expect("it was found there");
+        self.leases.remove(&claim.lease);
+        if at > 0 {
+            return push(replies, claim.asked_at, LockReply::Left(why));
+        }
+        let Some(asked_at) = lock.claims.front().map(|next| next.asked_at) else {
+            self.locks.remove(name);
+            return;
+        };
+        lock.token = index;
+        push(replies, asked_at, LockReply::Granted { token: index });
+        // Whoever has waited long gets a whole lease to begin with.
+        self.begin_lease(index, name, 0);
+    }
+
+    /// Answers what must have been checked.
+    pub(super) fn answer(&self, query: &LockQuery<'_>) -> LockAnswer {
+        match *query {
+            LockQuery::Look { name } => LockAnswer::Lock(self.locks.get(name).map(Lock::state)),
+            LockQuery::List { prefix, after, limit } => {
+                LockAnswer::Page(self.page(prefix, after, limit))
+            }
+        }
+    }
+
+    fn page(&self, prefix: &[u8], after: Option<&[u8]>, limit: u64) -> LockPage {
+        let first = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let locks = self.locks.range::<[u8], _>((first, Bound::Unbounded));
+        let mut locks = locks.take_while(|(name, _)| name.starts_with(prefix));
+        let summary = |(name, lock): (&Arc<[u8]>, &Lock)| LockSummary {
+            name: name.to_vec(),
+            token: lock.token,
+            owner: lock.claims[0].owner.to_vec(),
+            waiters: lock.claims.len() as u64 - 1,
+        };
+        let some = locks.by_ref().take(limit.min(PAGE_KEYS_MAX) as usize).map(summary).collect();
+        LockPage { locks: some, has_more: locks.next().is_some() }
+    }
+
+    /// The number of locks; for each one name, token and number of claims; for each of those holder,
+    /// owner, milliseconds of the lease, and the indexes `since`, `lease`, `asked_at`.
+    pub(super) fn write_to(&self, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
+        let mut bytes = Vec::new();
+        codec::put(&(self.locks.len() as u64), &mut bytes);
+        for (name, Lock { token, claims }) in &self.locks {
+            codec::put(&(&name[..], *token, claims.len() as u64), &mut bytes);
+            for Claim { holder, owner, lease_ms, since, lease, asked_at } in claims {
+                codec::put(&(*holder, &owner[..], *lease_ms), &mut bytes);
+                codec::put(&(*since, *lease, *asked_at), &mut bytes);
+            }
+        }
+        sink.write(&bytes)
+    }
+
+    pub(super) fn read(source: &mut dyn SnapshotSource) -> Result<Self, SnapshotError> {
+        let mut restored = Locks::default();
+        for _ in 0..number(source)? {
+            let name: Arc<[u8]> = read_bytes(source, "lock", LOCK_NAME_BYTES_MAX)?.into();
+            let (token, count) = (number(source)?, number(source)?);
+            let mut claims = VecDeque::new();
+            for _ in 0..count {
+                let claim = Claim::read(source)?;
+                let is_double = restored.leases.insert(claim.lease, name.clone()).is_some();
+                claims.push_back(claim);
+                let too_many = claims.len() > CLAIMS_OF_LOCK_MAX || restored.claims() > CLAIMS_MAX;
+                if is_double || too_many {
+                    return Err(SnapshotError(format!(
+                        "too many claims, or a lease twice: {name:?}"
+                    )));
+                }
+            }
+            let is_empty = claims.is_empty();
+            if is_empty || restored.locks.insert(name, Lock { token, claims }).is_some() {
+                return Err(SnapshotError("a lock without a claim, or twice".to_owned()));
+            }
+        }
+        Ok(restored)
+    }
+}
+
+impl Lock {
+    fn state(&self) -> LockState {
+        let mut claims = self.claims.iter().map(|claim| Claimant {
+            id: claim.holder,
+            owner: claim.owner.to_vec(),
+            lease_ms: claim.lease_ms,
+        });
+        let holder = claims.next().expect("a lock that nobody claims is not there");
+        LockState { token: self.token, holder, waiters: claims.collect() }
+    }
+}
+
+impl Claim {
+    fn read(source: &mut dyn SnapshotSource) -> Result<Self, SnapshotError> {
+        let holder = u128::from_le_bytes(read_array(source)?);
+        let owner = read_bytes(source, "lock's owner", OWNER_BYTES_MAX)?.into();
+        let lease_ms = number(source)?;
+        let (since, lease, asked_at) = (number(source)?, number(source)?, number(source)?);
+        Ok(Claim { holder, owner, lease_ms, since, lease, asked_at })
+    }
+}
+
+fn number(source: &mut dyn SnapshotSource) -> Result<u64, SnapshotError> {
+    read_array(source).map(u64::from_le_bytes)
+}
+
+fn push(replies: &mut Replies, index: LogIndex, reply: LockReply) {
+    replies.push(index, Reply::Lock(reply).encode());
+}
+
+#[cfg(test)]
+mod tests;
