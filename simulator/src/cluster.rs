@@ -24,7 +24,7 @@ use raft_core::{Config, Node, Watermark};
 
 use crate::agenda::Agenda;
 use crate::dice::Dice;
-use crate::invariants::{Ghost, Open, Rule, Violation, is_notice};
+use crate::invariants::{Cause, Ghost, Open, Rule, Violation, is_notice};
 use crate::ledger::{Ledger, hash_of, mix};
 use crate::marks::sight::{self, Glance, Sight};
 use crate::network::{Network, Packet};
@@ -254,6 +254,11 @@ impl Cluster {
         self.ghost.broke(rule, what.into());
     }
 
+    /// The same, of a rule that can be broken in several ways.
+    pub fn broke_by(&mut self, rule: Rule, cause: Cause, what: impl Into<String>) {
+        self.ghost.broke_by(rule, cause, what.into());
+    }
+
     /// A member's node, while it runs.
     pub fn node(&self, node: NodeId) -> Option<&Node> {
         self.servers[&node].process.as_ref().map(|process| process.replica.node())
@@ -340,7 +345,7 @@ impl Cluster {
             && let Some((at, due)) = self.agenda.pop()
         {
             if self.agenda.len() > UNDER_WAY_MAX {
-                self.broke(Rule::NoBug, "a storm of messages");
+                self.broke_by(Rule::NoBug, Cause::Restless, "a storm of messages");
             }
             self.now = at;
             self.handle(due);
@@ -375,7 +380,7 @@ impl Cluster {
             self.handle(due);
             handled += 1;
             if handled > TURNS_MAX {
-                self.broke(Rule::NoBug, "the cluster is never quiet");
+                self.broke_by(Rule::NoBug, Cause::Restless, "the cluster is never quiet");
             }
         }
     }
@@ -555,7 +560,7 @@ impl Cluster {
         };
         if !is_honest {
             let what = format!("node {} refused an honest message: {rejection}", packet.to);
-            self.ghost.broke(Rule::NoBug, what);
+            self.ghost.broke_by(Rule::NoBug, Cause::Refused, what);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What must hold in a cluster after every step: the global part of Raft's Figure 3, and that every
 //! claim that leaves a node is true on its disk. The ghosts know everything and survive crashes.
 
+mod violation;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use raft_core::Node;
 use raft_core::explore::Believed;
@@ -13,58 +14,7 @@ use raft_core::types::{EntryId, LogIndex, NodeId, Term};
 
 use crate::image::{Image, Written};
 use crate::ledger::News;
-
-/// A rule that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which rule.
-    pub rule: Rule,
-    /// How.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.rule, self.what)
-    }
-}
-
-/// The rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rule {
-    /// A term has one leader.
-    OneLeader,
-    /// A node votes once in a term.
-    OneVote,
-    /// A claim that leaves a node is true in its durable image, and what is committed is durable on a
-    /// majority.
-    ClaimIsDurable,
-    /// An entry has one command and one predecessor, wherever it is.
-    LogMatching,
-    /// A place in the log is committed once.
-    Committed,
-    /// Every new leader holds everything that is committed.
-    LeaderCompleteness,
-    /// Every node applies the same command at an index, each of them once and in order.
-    StateMachineSafety,
-    /// Terms don't fall, not even over restarts.
-    Monotonic,
-    /// A proposal or read ends exactly once, and truly.
-    Ticket,
-    /// A read sees everything that was acknowledged before it was asked.
-    Linearizable,
-    /// A store opens, and is told nothing impossible.
-    Storage,
-    /// No node panics, and none refuses what an honest member says.
-    NoBug,
-    /// A healed cluster makes progress.
-    Progress,
-    /// A user's state machine keeps its own rules, and makes of one log one state.
-    Machine,
-    /// What puts a state machine on trial asks for what can be done, and does not panic.
-    Trial,
-}
+pub use violation::{Cause, Rule, Violation};
 
 /// What is known about a cluster by looking at all of it at once.
 #[derive(Debug, Default)]
@@ -110,8 +60,13 @@ impl Ghost {
 
     /// A rule was broken. The first one counts; what follows is its consequence, perhaps.
     pub fn broke(&mut self, rule: Rule, what: String) {
+        self.broke_by(rule, Cause::Plain, what);
+    }
+
+    /// The same, of a rule that can be broken in several ways.
+    pub fn broke_by(&mut self, rule: Rule, cause: Cause, what: String) {
         if self.violation.is_none() {
-            self.violation = Some(Violation { rule, what });
+            self.violation = Some(Violation { rule, cause, what });
         }
     }
 

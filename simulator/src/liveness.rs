@@ -10,7 +10,7 @@ use raft_core::types::NodeId;
 use crate::action::links_of;
 use crate::cluster::{Cluster, TICK};
 use crate::disk::Keep;
-use crate::invariants::Rule;
+use crate::invariants::{Cause, Rule};
 use crate::ledger::hash_of;
 use crate::marks::sight::Sight;
 use crate::network::NetworkFaults;
@@ -105,12 +105,12 @@ fn progress(cluster: &mut Cluster, nodes: &[NodeId]) {
     let elections = if needs_all && !config.pre_vote { 40 } else { 10 };
     // So many times the longest that a member waits before it thinks of an election.
     let bound = elections * 2 * u64::from(config.election_timeout_ticks);
-    let fail = |cluster: &mut Cluster, what: &str| {
+    let fail = |cluster: &mut Cluster, cause: Cause, what: &str| {
         let what = format!("{what} by {nodes:?}\n{}", cluster.summary());
-        cluster.broke(Rule::Progress, what);
+        cluster.broke_by(Rule::Progress, cause, what);
     };
     if !cluster.run_until(bound, |cluster| leader_of(cluster, nodes).is_some()) {
-        return fail(cluster, "no leader is elected");
+        return fail(cluster, Cause::NoLeader, "no leader is elected");
     }
     let before = cluster.ghost().acknowledged();
     let mut asked = 0;
@@ -121,25 +121,26 @@ fn progress(cluster: &mut Cluster, nodes: &[NodeId]) {
         cluster.ghost().acknowledged() > before
     });
     if !is_acknowledged {
-        return fail(cluster, "no new command is acknowledged");
+        return fail(cluster, Cause::Unanswered, "no new command is acknowledged");
     }
     let is_equal = run_while_moving(cluster, nodes, bound, |cluster| {
         nudge(cluster, nodes);
         converged(cluster, nodes)
     });
     if !is_equal {
-        return fail(cluster, "no equal log is reached");
+        return fail(cluster, Cause::Unequal, "no equal log is reached");
     }
     // A proposal whose leader lost its office waits for its patience to end.
     let patience = u64::from(cluster.config().config.ticket_patience_ticks)
         + u64::from(cluster.config().config.read_patience_ticks);
     let is_answered = |cluster: &Cluster| nodes.iter().all(|node| cluster.open_at(*node) == 0);
     if !cluster.run_until(bound + patience, is_answered) {
-        return fail(cluster, "not every request is answered");
+        return fail(cluster, Cause::Unanswered, "not every request is answered");
     }
     for node in nodes {
         if !cluster.is_wiped(*node) && !answers_a_read(cluster, *node, bound + patience) {
-            return fail(cluster, &format!("a read of node {node} is not answered"));
+            let what = format!("a read of node {node} is not answered");
+            return fail(cluster, Cause::Unanswered, &what);
         }
     }
 }
@@ -182,7 +183,8 @@ fn check_idle(cluster: &mut Cluster) {
         }
     }
     let what = format!("{sent} messages in {INTERVALS} idle heartbeat intervals, {most} are due");
-    cluster.broke(Rule::Progress, format!("{what}\n{}", cluster.summary()));
+    let what = format!("{what}\n{}", cluster.summary());
+    cluster.broke_by(Rule::Progress, Cause::Restless, what);
 }
 
 /// Looks at everybody's state, and lets everybody end in order.

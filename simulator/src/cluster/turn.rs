@@ -9,7 +9,7 @@ use raft_core::types::{LogIndex, NodeId};
 use raft_core::wire::encode;
 
 use super::{CLUSTER, Cluster, Due, GROUP, Happened, Process, TURNS_MAX};
-use crate::invariants::Rule;
+use crate::invariants::{Cause, Rule};
 use crate::ledger::{News, hash_of};
 use crate::marks::{Mark, hit, sight};
 use crate::network::{Packet, is_reply};
@@ -37,7 +37,8 @@ impl Cluster {
 
     fn panicked(&mut self, node: NodeId, panic: &(dyn std::any::Any + Send)) {
         let text = panics::text_of(panic);
-        self.ghost.broke(Rule::NoBug, format!("node {node} panicked: {text}"));
+        let what = format!("node {node} panicked: {text}");
+        self.ghost.broke_by(Rule::NoBug, Cause::Panicked, what);
     }
 
     /// Turns a node until it is quiet, and checks each turn.
@@ -69,7 +70,8 @@ impl Cluster {
             }
             turns += 1;
             if turns > TURNS_MAX {
-                return self.broke(Rule::NoBug, format!("node {node} is never quiet"));
+                let what = format!("node {node} is never quiet");
+                return self.broke_by(Rule::NoBug, Cause::Restless, what);
             }
             self.look(node);
             if self.servers[&node].process.as_ref().is_some_and(|p| p.fuse.is_blown()) {

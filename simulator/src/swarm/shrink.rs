@@ -1,7 +1,7 @@
-//! Makes a failing run small: a script that a person can read, and that breaks the same rule.
+//! Makes a failing run small: a script that a person can read, and that breaks the same rule in the same way.
 //!
 //! Actions are dropped in ever smaller pieces (delta debugging), settings are made calm, members are
-//! dropped, numbers are lowered; whatever still breaks the same rule is kept.
+//! dropped, numbers are lowered; whatever still breaks it so is kept.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use raft_core::types::NodeId;
 use super::{Options, Profile, members, plan, record, replay};
 use crate::action::{Action, Deed, Release};
 use crate::disk::Keep;
-use crate::invariants::{Rule, Violation};
+use crate::invariants::Violation;
 use crate::setup::{Settings, Setup};
 
 /// So many runs at most are spent on it.
@@ -32,7 +32,7 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
-    /// The script that breaks the same rule.
+    /// The script that goes wrong in the same way.
     pub fn script(&self) -> String {
         let what = self.violation.what.lines().next().unwrap_or_default();
         let mut script =
@@ -55,21 +55,22 @@ pub fn shrink(seed: u64, options: Options) -> Option<Shrunk> {
         let (cluster, done) = replay(setup, actions);
         (cluster.violation().cloned(), done)
     };
-    make_small(seed, report.violation?.rule, (plan.setup, actions), again)
+    make_small(seed, &report.violation?, (plan.setup, actions), again)
 }
 
 /// A setup, and what is done then.
 type Candidate<S> = (S, Vec<Action>);
 
-/// Makes a run small that breaks this rule; `replay` answers what a candidate breaks, and after how many
+/// Makes a run small that goes wrong like this; `replay` answers what a candidate breaks, and after how many
 /// of its actions. `None` if the run does not break it again.
 pub(crate) fn make_small<S: Settings>(
     seed: u64,
-    rule: Rule,
+    violation: &Violation,
     run: Candidate<S>,
     replay: impl Fn(&S, &[Action]) -> (Option<Violation>, usize),
 ) -> Option<Shrunk> {
-    let mut shrinker = Shrinker { rule, runs: 0, best: run.clone(), violation: None, replay };
+    let first = violation.clone();
+    let mut shrinker = Shrinker { first, runs: 0, best: run.clone(), violation: None, replay };
     if !shrinker.fails(run) {
         return None;
     }
@@ -91,7 +92,8 @@ pub(crate) fn make_small<S: Settings>(
 }
 
 struct Shrinker<S, F> {
-    rule: Rule,
+    /// What is to go wrong again.
+    first: Violation,
     runs: usize,
     best: Candidate<S>,
     violation: Option<Violation>,
@@ -111,7 +113,7 @@ where
         self.runs >= RUNS_MAX
     }
 
-    /// Whether a candidate breaks the same rule. If so, it is the best so far, cut off where it did.
+    /// Whether a candidate goes wrong in the same way. If so, it is the best so far, cut off where it did.
     fn fails(&mut self, (setup, actions): Candidate<S>) -> bool {
         let candidate = (setup, with_joined_waits(actions));
         if self.is_tired() || !is_legal(&candidate) {
@@ -119,7 +121,7 @@ where
         }
         self.runs += 1;
         let (violation, done) = (self.replay)(&candidate.0, &candidate.1);
-        let Some(violation) = violation.filter(|violation| violation.rule == self.rule) else {
+        let Some(violation) = violation.filter(|violation| violation.is_like(&self.first)) else {
             return false;
         };
         self.violation = Some(violation);
@@ -317,5 +319,35 @@ fn lower(action: &Action) -> Vec<Action> {
             lower.into_iter().filter(is_other).map(|deed| Action::At(*node, deed)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::{Cause, Rule};
+
+    #[test]
+    fn a_run_keeps_to_the_way_in_which_its_rule_is_broken() {
+        // One wait is enough for a wrong answer; it takes a crash as well for a stale one.
+        let replay = |_: &Setup, actions: &[Action]| {
+            let crash = |action: &Action| matches!(action, Action::At(1, Deed::Crash(_)));
+            let cause = match actions.iter().any(crash) {
+                true => Cause::Stale,
+                false => Cause::WrongAnswer,
+            };
+            let violation = Violation { rule: Rule::Linearizable, cause, what: String::new() };
+            ((!actions.is_empty()).then_some(violation), actions.len())
+        };
+        let lines = ["wait 100", "crash 1 keep=everything", "heal", "wait 7", "crash 2 keep=1"];
+        let actions: Vec<Action> = lines.iter().map(|line| Action::parse(line).unwrap()).collect();
+        let run = (Setup::default(), actions);
+        let (first, _) = replay(&run.0, &run.1);
+        let shrunk = make_small(1, &first.unwrap(), run, replay).unwrap();
+        assert_eq!(shrunk.violation.cause, Cause::Stale);
+        assert_eq!(
+            shrunk.script(),
+            "# seed 1: Linearizable: \ncluster nodes=1\ncrash 1 keep=nothing\n"
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::client::{Call, Client, Step};
 use super::oracle::name_of;
 use super::requests::Request;
 use super::{Asked, Due, GROUP, Operation, Outcome, World};
-use crate::invariants::Rule;
+use crate::invariants::{Cause, Rule};
 use crate::ledger::hash_of;
 use crate::network::NetworkFaults;
 
@@ -114,8 +114,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         node: NodeId,
         call: Call,
         reply: &Reply,
-    ) -> Result<(), (Rule, String)> {
-        let ticket = |what| (Rule::Ticket, format!("node {node}: {what}"));
+    ) -> Result<(), (Rule, Cause, String)> {
+        let ticket = |what| (Rule::Ticket, Cause::Plain, format!("node {node}: {what}"));
         let Some(process) = &mut self.server(node).process else { return Ok(()) };
         let Request { bytes, floor, .. } = process.open.answers(call).map_err(ticket)?;
         self.commands.answered(&bytes, reply).map_err(ticket)?;
@@ -130,11 +130,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 Some((answer, index)) => {
                     self.oracle.answered(&bytes, answer, u64::from_le_bytes(*index), floor)
                 }
-                None => Err("an answer without an index".into()),
+                None => Err((Cause::Plain, "an answer without an index".into())),
             },
             Reply::Proposed(Err(_)) | Reply::Queried(Err(_)) => Ok(()),
         };
-        judged.map_err(|what| (Rule::Linearizable, what))
+        judged.map_err(|(cause, what)| (Rule::Linearizable, cause, what))
     }
 
     pub(super) fn reply(&mut self, call: Call, reply: &Reply) {
@@ -157,7 +157,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                     self.floor = self.floor.max(index);
                     self.end(call.client, Outcome::Done(reply));
                 }
-                Err(what) => self.ghost.broke(Rule::Linearizable, what),
+                Err((cause, what)) => self.ghost.broke_by(Rule::Linearizable, cause, what),
             },
             Step::Answered(answer, index) => {
                 self.floor = self.floor.max(index);

@@ -15,7 +15,7 @@ use super::{Call, Commands, Due, GROUP, Open, Oracle, Process, Watched, World, r
 use crate::cluster::{Happened, TICK};
 use crate::describe::describe;
 use crate::dice::Dice;
-use crate::invariants::Rule;
+use crate::invariants::{Cause, Rule};
 use crate::ledger::News;
 use crate::marks::sight::{self, Glance, Sight};
 use crate::marks::{Mark, hit, hit_if};
@@ -104,7 +104,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let Some(process) = &mut server.process else { return };
         server.disk.borrow_mut().advance(now);
         if let Err(what) = caught("it", || input(process)) {
-            return self.ghost.broke(Rule::NoBug, format!("node {node}: {what}"));
+            let what = format!("node {node}: {what}");
+            return self.ghost.broke_by(Rule::NoBug, Cause::Panicked, what);
         }
         let mut unreachable = Vec::new();
         for _ in 0..TURNS_MAX {
@@ -113,7 +114,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return;
             }
         }
-        self.ghost.broke(Rule::NoBug, format!("node {node} is never quiet"));
+        self.ghost.broke_by(Rule::NoBug, Cause::Restless, format!("node {node} is never quiet"));
     }
 
     /// Turns a member once. Answers whether to do so again.
@@ -162,7 +163,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let core = process.core.node(GROUP).expect("there is one group");
         if process.core.stats().groups_poisoned > 0 {
             let bug = process.core.status(GROUP).and_then(|status| status.bug).unwrap_or_default();
-            return ghost.broke(Rule::NoBug, format!("node {node} stopped at a bug: {bug}"));
+            let what = format!("node {node} stopped at a bug: {bug}");
+            return ghost.broke_by(Rule::NoBug, Cause::Panicked, what);
         }
         let watermark = core.check_invariants(&process.watermark);
         let quorum = setup.cluster.nodes as usize / 2 + 1;
@@ -178,14 +180,15 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             counts.installs += u64::from(matches!(seen.news, News::Restored(..)));
             let judged = follow(oracle, commands, node, seen)
                 .and_then(|()| compare_states(states, node, seen));
-            if let Err((rule, what)) = judged {
-                ghost.broke(rule, what);
+            if let Err((rule, cause, what)) = judged {
+                ghost.broke_by(rule, cause, what);
             }
         }
         if !seen.is_empty()
-            && let Err(what) = trial.check(machine.inner())
+            && let Err((cause, what)) = trial.check(machine.inner())
         {
-            ghost.broke(Rule::Machine, format!("node {node} at {}: {what}", machine.last()));
+            let what = format!("node {node} at {}: {what}", machine.last());
+            ghost.broke_by(Rule::Machine, cause, what);
         }
         let read = process.seen + seen.len();
         let (is_fenced, led) = (core.is_fenced(), (core.term(), core.is_leader()));
@@ -278,8 +281,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return false;
             }
             replies::mark(&reply, leads);
-            if let Err((rule, what)) = self.judge(node, call, &reply) {
-                self.ghost.broke(rule, what);
+            if let Err((rule, cause, what)) = self.judge(node, call, &reply) {
+                self.ghost.broke_by(rule, cause, what);
             }
             // A reply can't be copied, so it does not come twice.
             if let [Some(delay), _] = self.way(call.client) {
@@ -327,12 +330,14 @@ fn follow<M: StateMachine>(
     commands: &mut Commands,
     node: NodeId,
     seen: &Seen,
-) -> Result<(), (Rule, String)> {
+) -> Result<(), (Rule, Cause, String)> {
     let News::Applied(id, ..) = seen.news else { return Ok(()) };
     let is_first = caught("a copy of the machine", || oracle.applied(id, &seen.command))
-        .map_err(|what| (Rule::Machine, format!("where node {node} did not, {what}")))?;
+        .map_err(|what| format!("where node {node} did not, {what}"))
+        .map_err(|what| (Rule::Machine, Cause::Panicked, what))?;
     if is_first {
-        commands.applied(&seen.command).map_err(|what| (Rule::Ticket, format!("{id}: {what}")))?;
+        let applied = commands.applied(&seen.command);
+        applied.map_err(|what| (Rule::Ticket, Cause::Plain, format!("{id}: {what}")))?;
     }
     Ok(())
 }
@@ -343,11 +348,13 @@ fn compare_states(
     states: &mut BTreeMap<LogIndex, (NodeId, u64)>,
     node: NodeId,
     seen: &Seen,
-) -> Result<(), (Rule, String)> {
+) -> Result<(), (Rule, Cause, String)> {
     let Some((index, state)) = &seen.state else { return Ok(()) };
     let hash = match state {
         Ok(hash) => *hash,
-        Err(what) => return Err((Rule::Machine, format!("node {node} at {index}: {what}"))),
+        Err(what) => {
+            return Err((Rule::Machine, Cause::Differs, format!("node {node} at {index}: {what}")));
+        }
     };
     let (first, expected) = *states.entry(*index).or_insert((node, hash));
     if hash == expected {
@@ -357,5 +364,5 @@ fn compare_states(
         "nodes {first} and {node} have different states at {index}: the machine is not deterministic, or \
          a part of its state is not in its snapshots"
     );
-    Err((Rule::Machine, what))
+    Err((Rule::Machine, Cause::Differs, what))
 }

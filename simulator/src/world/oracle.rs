@@ -10,6 +10,7 @@ use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
 
 use super::text;
+use crate::invariants::Cause;
 
 /// Names a command of a client's, however often it is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,9 @@ impl<M: StateMachine> Execution<M> {
         }
     }
 }
+
+/// What it thinks of something, or in which way that is wrong.
+pub(super) type Judged<T> = Result<T, (Cause, String)>;
 
 /// See the module.
 pub(super) struct Oracle<M> {
@@ -197,19 +201,23 @@ impl<M: StateMachine> Oracle<M> {
         name: CommandName,
         reply: &[u8],
         floor: LogIndex,
-    ) -> Result<LogIndex, String> {
+    ) -> Judged<LogIndex> {
         let Some(index) = self.executed.get(&name) else {
-            return Err(format!("{name} is acknowledged and was never executed"));
+            let what = format!("{name} is acknowledged and was never executed");
+            return Err((Cause::NotExecuted, what));
         };
         let Some(expected) = self.execution.replies.get(index) else {
-            return Err(format!("{name} at {index} replied {}, and is still parked", text(reply)));
+            let what = format!("{name} at {index} replied {}, and is still parked", text(reply));
+            return Err((Cause::NotExecuted, what));
         };
         if expected != reply {
             let (expected, found) = (text(expected), text(reply));
-            return Err(format!("{name} at {index} replied {found}, and should have {expected}"));
+            let what = format!("{name} at {index} replied {found}, and should have {expected}");
+            return Err((Cause::WrongAnswer, what));
         }
         if *index <= floor {
-            return Err(format!("{name} is at {index}, asked after {floor} had been seen"));
+            let what = format!("{name} is at {index}, asked after {floor} had been seen");
+            return Err((Cause::Stale, what));
         }
         Ok(*index)
     }
@@ -224,12 +232,13 @@ impl<M: StateMachine> Oracle<M> {
         answer: &[u8],
         index: LogIndex,
         floor: LogIndex,
-    ) -> Result<(), String> {
+    ) -> Judged<()> {
         if index < floor {
-            let what = text(request);
-            return Err(format!(
-                "query {what} saw the state at {index}, asked after {floor} had been seen"
-            ));
+            let query = text(request);
+            let what = format!(
+                "query {query} saw the state at {index}, asked after {floor} had been seen"
+            );
+            return Err((Cause::Stale, what));
         }
         self.reads.push(Read { index, request: request.to_vec(), answer: answer.to_vec() });
         Ok(())
@@ -239,7 +248,7 @@ impl<M: StateMachine> Oracle<M> {
     ///
     /// # Errors
     /// The first that is wrong, or that running twice makes a difference.
-    pub(super) fn judge(&mut self, fresh: M) -> Result<(), String> {
+    pub(super) fn judge(&mut self, fresh: M) -> Judged<()> {
         let mut again = Execution::new(fresh);
         self.reads.sort_by_key(|read| read.index);
         let mut reads = self.reads.iter().peekable();
@@ -251,7 +260,8 @@ impl<M: StateMachine> Oracle<M> {
                 if expected != read.answer {
                     let what = format!("query {} at {}", text(&read.request), read.index);
                     let (expected, found) = (text(&expected), text(&read.answer));
-                    return Err(format!("{what} was answered {found}, and should be {expected}"));
+                    let what = format!("{what} was answered {found}, and should be {expected}");
+                    return Err((Cause::WrongAnswer, what));
                 }
             }
             let Some((id, command)) = log.next() else { break };
@@ -261,12 +271,14 @@ impl<M: StateMachine> Oracle<M> {
         if let Some((index, _)) =
             again.replies.iter().find(|(at, reply)| first.get(at) != Some(reply))
         {
-            return Err(format!("command {index} has another reply when it is run again"));
+            let what = format!("command {index} has another reply when it is run again");
+            return Err((Cause::Differs, what));
         }
+        let contents = |machine| contents(machine).map_err(|what| (Cause::Plain, what));
         if contents(&again.machine)? == contents(&self.execution.machine)? {
             Ok(())
         } else {
-            Err("the same log makes another state when it is run again".into())
+            Err((Cause::Differs, "the same log makes another state when it is run again".into()))
         }
     }
 }

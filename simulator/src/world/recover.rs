@@ -10,7 +10,7 @@ use super::{GROUP, Watched, World};
 use crate::action::links_of;
 use crate::cluster::TICK;
 use crate::disk::Keep;
-use crate::invariants::Rule;
+use crate::invariants::{Cause, Rule};
 use crate::marks::sight::Sight;
 use crate::network::NetworkFaults;
 use crate::panics::caught;
@@ -51,12 +51,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         match caught("the machine, run again over the same log,", || oracle.judge(trial.machine()))
         {
             Ok(Ok(())) => {}
-            Ok(Err(what)) => return self.ghost.broke(Rule::Linearizable, what),
-            Err(what) => return self.ghost.broke(Rule::Machine, what),
+            Ok(Err((cause, what))) => return self.ghost.broke_by(Rule::Linearizable, cause, what),
+            Err(what) => return self.ghost.broke_by(Rule::Machine, Cause::Panicked, what),
         }
-        let compared = caught("a snapshot of the machine", || self.compare_states());
-        if let Err(what) = compared.flatten() {
-            self.ghost.broke(Rule::Machine, what);
+        match caught("a snapshot of the machine", || self.compare_states()) {
+            Ok(Ok(())) => {}
+            Ok(Err(what)) => self.ghost.broke_by(Rule::Machine, Cause::Differs, what),
+            Err(what) => self.ghost.broke_by(Rule::Machine, Cause::Panicked, what),
         }
     }
 
@@ -102,7 +103,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         };
         if !self.run_while_moving(limit, is_answered) {
             let what = format!("clients are not answered by {nodes:?}\n{}", self.summary());
-            self.ghost.broke(Rule::Progress, what);
+            self.ghost.broke_by(Rule::Progress, Cause::Unanswered, what);
         }
     }
 
@@ -115,16 +116,17 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             world.clients.iter().all(ended)
         };
         if !self.run_while_moving(100 * timeout, is_idle) {
-            self.ghost.broke(Rule::Progress, "some clients are never answered".into());
+            let what = "some clients are never answered".into();
+            self.ghost.broke_by(Rule::Progress, Cause::Unanswered, what);
         }
         if !self.run_while_moving(100 * timeout, |world| world.unanswered().is_none()) {
             let what =
                 format!("a request is never answered: {}", self.unanswered().unwrap_or_default());
-            self.ghost.broke(Rule::Progress, what);
+            self.ghost.broke_by(Rule::Progress, Cause::Unanswered, what);
         }
         if !self.run_while_moving(100 * timeout, Self::is_converged) {
             let what = format!("the members don't become equal\n{}", self.summary());
-            self.ghost.broke(Rule::Progress, what);
+            self.ghost.broke_by(Rule::Progress, Cause::Unequal, what);
         }
     }
 

@@ -6,7 +6,7 @@ use raft_core::types::NodeId;
 
 use super::wire::{End, Piece, Received, StreamId};
 use super::{Due, TICK, World};
-use crate::invariants::{Rule, is_notice};
+use crate::invariants::{Cause, Rule, is_notice};
 use crate::marks::sight::{self, Sight};
 use crate::swarm::rig::Rig;
 
@@ -65,7 +65,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             }
             Received::Failed(node, messages, reason) => {
                 self.deliver(node, messages);
-                self.ghost.broke(Rule::NoBug, format!("node {node} closes a stream: {reason}"));
+                let what = format!("node {node} closes a stream: {reason}");
+                self.ghost.broke_by(Rule::NoBug, Cause::Refused, what);
             }
         }
     }
@@ -92,7 +93,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let may_differ = self.setup.cluster.asks || self.nodes().any(|node| self.is_wiped(node));
         if let Some(what) = refused.filter(|_| !may_differ) {
             let what = format!("node {node} refused an honest message of {what}");
-            self.ghost.broke(Rule::NoBug, what);
+            self.ghost.broke_by(Rule::NoBug, Cause::Refused, what);
         }
     }
 

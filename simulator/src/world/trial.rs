@@ -7,7 +7,7 @@ use raft_core::state_machine::StateMachine;
 use super::{Asked, Counts, Operation, Setup, World, plan};
 use crate::action::Action;
 use crate::dice::Dice;
-use crate::invariants::{Rule, Violation};
+use crate::invariants::{Cause, Rule, Violation};
 use crate::marks::{self, Hits, Mark};
 use crate::panics::caught;
 use crate::storage::Missing;
@@ -188,8 +188,11 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
 
     /// # Errors
     /// If the machine does not keep its rule, or the rule panics, as one does that asserts.
-    pub(super) fn check(&self, machine: &M) -> Result<(), String> {
-        caught("its rule", || (self.check)(machine))?
+    pub(super) fn check(&self, machine: &M) -> Result<(), (Cause, String)> {
+        match caught("its rule", || (self.check)(machine)) {
+            Ok(checked) => checked.map_err(|what| (Cause::Plain, what)),
+            Err(what) => Err((Cause::Panicked, what)),
+        }
     }
 
     /// Runs one seed. The same seed is the same run.
@@ -228,7 +231,7 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
     /// operations, and quiet settings, which break the same rule.
     pub fn shrink(&self, seed: u64) -> Option<Shrunk> {
         let Report { violation, setup, actions, .. } = self.run(seed);
-        make_small(seed, violation?.rule, (setup, actions), |setup, actions| {
+        make_small(seed, &violation?, (setup, actions), |setup, actions| {
             let mut world = self.begin(setup.clone());
             let mut done = 0;
             while done < actions.len() && !world.is_over() {
@@ -250,7 +253,7 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         if !world.is_over() {
             match caught("the judge of what clients saw", || (self.judge)(&world.operations)) {
                 Ok(Ok(())) => {}
-                Ok(Err(what)) => world.ghost.broke(Rule::Linearizable, what),
+                Ok(Err(what)) => world.ghost.broke_by(Rule::Linearizable, Cause::NoOrder, what),
                 Err(what) => world.ghost.broke(Rule::Trial, what),
             }
         }
