@@ -23,6 +23,7 @@ use raft_core::wire::{Segments, decode};
 use raft_core::{Config, Node, Watermark};
 
 use crate::agenda::Agenda;
+use crate::describe::{describe, describe_message};
 use crate::dice::Dice;
 use crate::invariants::{Cause, Ghost, Open, Rule, Violation, is_notice};
 use crate::ledger::{Ledger, hash_of, mix};
@@ -534,7 +535,7 @@ impl Cluster {
         };
         self.note(&[1, self.now, packet.to, packet.hash]);
         if self.is_loud {
-            println!("{} arrives: {:?}", self.now, envelope.message);
+            println!("{} arrives: {}", self.now, describe_message(&envelope.message));
         }
         sight::arrival(self, &envelope.message);
         let is_notice = is_notice(&envelope.message);
@@ -566,7 +567,7 @@ impl Cluster {
 
     fn happened(&mut self, what: impl FnOnce() -> Happened) {
         if self.is_loud {
-            println!("{} {:?}", self.now, what());
+            println!("{} {}", self.now, describe(&what()));
             return;
         }
         if let Some(story) = &mut self.story {

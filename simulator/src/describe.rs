@@ -5,9 +5,10 @@ use std::fmt::Write;
 use raft_core::Node;
 use raft_core::block::Views;
 use raft_core::message::{AppendResult, Body, Message};
+use raft_core::ready::ReadRejected;
 use raft_core::status::Standing;
-use raft_core::ticket::End;
-use raft_core::types::EntryId;
+use raft_core::ticket::{End, UnknownReason};
+use raft_core::types::{EntryId, NodeId};
 
 use crate::cluster::{Happened, role};
 
@@ -39,7 +40,7 @@ pub fn standing(node: Option<&Node>) -> String {
     let status = node.status();
     let standing = match status.standing {
         Standing::Voter => String::new(),
-        other => format!(" standing={other:?}"),
+        other => format!(" standing={}", why_no_vote(&other)),
     };
     let fenced = status.fenced.map_or(String::new(), |why| format!(" fenced={why}"));
     let leader = status.leader.map_or("none".into(), |leader| format!("n{leader}"));
@@ -83,22 +84,62 @@ pub fn describe(happened: &Happened) -> String {
             format!("n{node} answers read {} as of {index}", read.number())
         }
         Happened::ReadRejected(node, read, reason) => {
-            format!("n{node} rejects read {}: {reason:?}", read.number())
+            format!("n{node} rejects read {}: {}", read.number(), why_rejected(*reason))
         }
         Happened::Fenced(node, why) => format!("n{node} is fenced: {why}"),
         Happened::Restored(node, index) => format!("n{node} restores its state as of {index}"),
     }
 }
 
-fn describe_end(end: End) -> String {
+pub(crate) fn describe_end(end: End) -> String {
     match end {
         End::Committed => "committed".into(),
         End::Superseded => "superseded".into(),
-        End::Unknown(reason) => format!("unknown ({reason:?})"),
+        End::Unknown(reason) => format!("unknown ({})", why_unknown(reason)),
     }
 }
 
-fn describe_message(message: &Message) -> String {
+fn why_unknown(reason: UnknownReason) -> &'static str {
+    match reason {
+        UnknownReason::Snapshot => "a snapshot covers it",
+        UnknownReason::Fenced => "fenced",
+        UnknownReason::Shutdown => "shut down",
+        UnknownReason::Patience => "patience",
+        _ => "for a new reason",
+    }
+}
+
+/// Why a read is not answered.
+pub fn why_rejected(reason: ReadRejected) -> &'static str {
+    match reason {
+        ReadRejected::NoLeader => "no leader",
+        ReadRejected::LeaderChanged => "the leader changed",
+        ReadRejected::Patience => "patience",
+        ReadRejected::Busy => "busy",
+        ReadRejected::Stopped => "stopped",
+        _ => "a new reason",
+    }
+}
+
+/// How a node stands that has no vote.
+fn why_no_vote(standing: &Standing) -> String {
+    let names =
+        |nodes: &[NodeId]| nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",");
+    match standing {
+        Standing::WaitingFor(nodes) => format!("waiting-for:{}", names(nodes)),
+        Standing::Replaced(Some(member)) => format!("replaced-by:{member}"),
+        Standing::Replaced(None) => "replaced".into(),
+        Standing::NotMember => "not-member".into(),
+        _ => "voter".into(),
+    }
+}
+
+/// A node, or nobody.
+pub(crate) fn somebody(node: Option<NodeId>) -> String {
+    node.map_or("nobody".into(), |node| format!("n{node}"))
+}
+
+pub(crate) fn describe_message(message: &Message) -> String {
     let Message { from, to, term, body } = message;
     let mut line = format!("n{from}@{term} -> n{to} ");
     let out = &mut line;

@@ -4,6 +4,7 @@
 mod violation;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use raft_core::Node;
 use raft_core::explore::Believed;
@@ -12,6 +13,7 @@ use raft_core::ready::ReadTicket;
 use raft_core::ticket::{End, Ticket};
 use raft_core::types::{EntryId, LogIndex, NodeId, Term};
 
+use crate::describe::{describe_end, describe_message, somebody};
 use crate::image::{Image, Written};
 use crate::ledger::News;
 pub use violation::{Cause, Rule, Violation};
@@ -50,6 +52,12 @@ pub struct Open {
     pub proposals: BTreeMap<Ticket, u64>,
     /// Reads and what had been seen when they were asked.
     pub reads: BTreeMap<ReadTicket, LogIndex>,
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} proposals and {} reads", self.proposals.len(), self.reads.len())
+    }
 }
 
 impl Ghost {
@@ -159,7 +167,11 @@ impl Ghost {
             let claimed = self.claimed_term.entry(node).or_default();
             *claimed = term.max(*claimed);
             self.check(hard_state.term >= term, Rule::ClaimIsDurable, || {
-                format!("{message:?} left, but the durable term is {}", hard_state.term)
+                format!(
+                    "{} left, but the durable term is {}",
+                    describe_message(message),
+                    hard_state.term
+                )
             });
         }
         match &message.body {
@@ -167,7 +179,11 @@ impl Ghost {
                 self.votes_for(node, node, message, durable);
                 // It may hold more by now, as the follower of somebody else who won the term.
                 self.check(durable.last() >= request.last_log, Rule::ClaimIsDurable, || {
-                    format!("{message:?} left, but the durable log ends at {}", durable.last())
+                    let last = durable.last();
+                    format!(
+                        "{} left, but the durable log ends at {last}",
+                        describe_message(message)
+                    )
                 });
             }
             Body::RequestVoteReply(reply) if reply.vote_granted => {
@@ -176,7 +192,8 @@ impl Ghost {
             Body::AppendEntries(_) | Body::InstallSnapshot(_) => {
                 let leader = self.leaders.get(&term).copied();
                 self.check(leader == Some(node), Rule::OneLeader, || {
-                    format!("node {node} sends as leader of term {term}, which {leader:?} leads")
+                    let leader = somebody(leader);
+                    format!("node {node} sends as leader of term {term}, which {leader} leads")
                 });
             }
             Body::AppendEntriesReply(reply) => {
@@ -198,7 +215,9 @@ impl Ghost {
         let hard_state = durable.hard_state();
         let is_true = hard_state.term == term && hard_state.voted_for == Some(candidate);
         self.check(is_true, Rule::ClaimIsDurable, || {
-            format!("{message:?} left, but durable is {hard_state:?}")
+            let vote = somebody(hard_state.voted_for);
+            let message = describe_message(message);
+            format!("{message} left, but durable is a vote for {vote} in term {}", hard_state.term)
         });
     }
 
@@ -211,15 +230,16 @@ impl Ghost {
     ) {
         let last = durable.last().index;
         self.check(match_index <= last, Rule::ClaimIsDurable, || {
-            format!("{message:?} left, but the durable log ends at {last}")
+            format!("{} left, but the durable log ends at {last}", describe_message(message))
         });
         self.check(durable.has_snapshot_contents(), Rule::ClaimIsDurable, || {
-            format!("{message:?} left, but the snapshot has no durable contents")
+            format!("{} left, but its snapshot has no durable contents", describe_message(message))
         });
         let found = durable.term_at(match_index).map(|term| EntryId::new(match_index, term));
         if let (Some(wanted), Some(found)) = (wanted, found) {
             self.check(wanted == found, Rule::ClaimIsDurable, || {
-                format!("{message:?} left, but {found} is durable, and {wanted} the leader's")
+                let message = describe_message(message);
+                format!("{message} left, but {found} is durable, and {wanted} the leader's")
             });
         }
     }
@@ -268,7 +288,11 @@ impl Ghost {
                 continue;
             }
             self.check(before <= now, Rule::Monotonic, || {
-                format!("node {node} believes {now:?} of {follower}, and {before:?} before")
+                let ((term, index), (then, earlier)) = (now, before);
+                let before = format!("in term {then} up to {earlier}");
+                format!(
+                    "node {node} believes {follower} in term {term} up to {index}, and {before}"
+                )
             });
             // What the leader has compacted was applied, so it was looked at as it was committed.
             let Some(id) = core.entry_id(match_index) else { continue };
@@ -342,7 +366,9 @@ impl Ghost {
                 });
                 let committed = self.committed.get(&id.index).map(|(term, _)| *term);
                 self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
-                    format!("node {node} applies {id}, where {committed:?} is committed")
+                    let committed =
+                        committed.map_or("nothing".into(), |term| format!("term {term}"));
+                    format!("node {node} applies {id}, where {committed} is committed")
                 });
                 self.check(durable.holds(id), Rule::ClaimIsDurable, || {
                     format!("node {node} applies {id}, which its disk has not")
@@ -391,7 +417,8 @@ impl Ghost {
         let applied = self.applied.get(&ticket.index).copied();
         let fits = applied.is_some_and(|(term, found, _)| (term, found) == (ticket.term, hash));
         self.check(fits, Rule::Ticket, || {
-            format!("{ticket} is acknowledged, but {applied:?} is applied there")
+            let applied = applied.map_or("nothing", |_| "something else");
+            format!("{ticket} is acknowledged, but {applied} is applied there")
         });
         self.acknowledged.insert(ticket.index, hash);
         self.seen = self.seen.max(ticket.index);
@@ -400,8 +427,8 @@ impl Ghost {
     /// A proposal ended otherwise.
     pub fn proposal_ended(&mut self, open: &mut Open, ticket: Ticket, end: End) {
         let Some(hash) = open.proposals.remove(&ticket) else {
-            return self
-                .broke(Rule::Ticket, format!("{ticket} ends with {end:?}, but is not open"));
+            let what = format!("{ticket} ends {}, but is not open", describe_end(end));
+            return self.broke(Rule::Ticket, what);
         };
         match end {
             End::Superseded => self.surely_not_applied(hash),
@@ -413,10 +440,12 @@ impl Ghost {
     /// A read was answered with the index of the last command that it saw.
     pub fn read_answered(&mut self, open: &mut Open, read: ReadTicket, index: LogIndex) {
         let Some(seen) = open.reads.remove(&read) else {
-            return self.broke(Rule::Ticket, format!("{read:?} ends, but is not open"));
+            return self
+                .broke(Rule::Ticket, format!("read {} ends, but is not open", read.number()));
         };
         self.check(index >= seen, Rule::Linearizable, || {
-            format!("{read:?} saw the state at {index}, asked when {seen} had been seen")
+            let read = read.number();
+            format!("read {read} saw the state at {index}, asked when {seen} had been seen")
         });
         self.seen = self.seen.max(index);
         self.reads_answered += 1;
@@ -430,7 +459,8 @@ impl Ghost {
     /// A read was not answered.
     pub fn read_rejected(&mut self, open: &mut Open, read: ReadTicket) {
         let was_open = open.reads.remove(&read).is_some();
-        self.check(was_open, Rule::Ticket, || format!("{read:?} is rejected, but is not open"));
+        let read = read.number();
+        self.check(was_open, Rule::Ticket, || format!("read {read} is rejected, but is not open"));
     }
 
     /// A node starts again with this term on its disk.

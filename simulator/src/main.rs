@@ -141,7 +141,7 @@ fn run_script(path: &Path, is_loud: bool) -> Outcome {
     if begins_with_members(&text) {
         let report = members::replay(&text, is_loud);
         let report = report.map_err(|what| format!("{}: {what}", path.display()))?;
-        println!("{:?}", report.counts);
+        println!("{}", report.counts);
         report.violation.iter().for_each(|violation| println!("VIOLATION {violation}"));
         return Ok(Found::wrong_unless(report.violation.is_none()));
     }

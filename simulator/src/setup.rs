@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use raft_core::Config;
+
 use crate::action::Words;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::network::NetworkFaults;
@@ -57,6 +59,13 @@ pub(crate) const HOUR: u64 = 3_600_000_000;
 fn bounds(name: &str) -> (u64, u64) {
     match name {
         "seed" => (0, u64::MAX),
+        "nodes" => (1, 9),
+        "clients" => (1, 100),
+        "heartbeat" | "election_timeout" => (1, (1 << 30) - 1),
+        "append_bytes" | "inflight" | "inflight_bytes" | "undurable" | "uncommitted"
+        | "apply_bytes" | "chunk" | "write_stall" | "read_patience" | "reads" | "sessions" => {
+            (1, 1 << 40)
+        }
         "segment" => (1024, 64 << 20),
         "batch" => (1, 64 << 20),
         "answer_within" => (1, HOUR),
@@ -166,8 +175,21 @@ pub(crate) trait Settings: Clone + Default {
     /// Every setting and its name.
     fn values(&mut self) -> Vec<Named<'_>>;
 
+    /// The limits of each member.
+    fn config(&self) -> &Config;
+
     /// What is wrong with them together.
-    fn check(&self) -> Result<(), String>;
+    fn check(&self, words: &Words<'_>) -> Result<(), String> {
+        let config = self.config();
+        let Err(error) = config.check() else { return Ok(()) };
+        let (timeout, heartbeat) = (config.election_timeout_ticks, config.heartbeat_ticks);
+        if timeout / 2 >= heartbeat {
+            return Err(error.to_string());
+        }
+        let what = format!("election_timeout={timeout} is not twice heartbeat={heartbeat}");
+        let word = words.value("heartbeat").or_else(|| words.value("election_timeout"));
+        Err(word.map_or(what.clone(), |(place, _)| words.wrong(place, what)))
+    }
 
     /// Reads the words of the line.
     fn of_words(words: &Words<'_>) -> Result<Self, String> {
@@ -185,7 +207,7 @@ pub(crate) trait Settings: Clone + Default {
                 }
             }
         }
-        settings.check()?;
+        settings.check(words)?;
         Ok(settings)
     }
 
@@ -288,11 +310,8 @@ impl Settings for Setup {
         values
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.cluster.nodes == 0 || self.cluster.nodes > 9 {
-            return Err("a cluster has 1 to 9 nodes".into());
-        }
-        self.cluster.config.check().map_err(|error| error.to_string())
+    fn config(&self) -> &Config {
+        &self.cluster.config
     }
 }
 
@@ -353,10 +372,27 @@ mod tests {
                 "word 2, `delay=0..18446744073709551615`: not within 0..3600000000",
             ),
             ("cluster missing=all", "word 2, `missing=all`: not a value that fits here"),
-            ("cluster nodes=0", "a cluster has 1 to 9 nodes"),
-            ("cluster heartbeat=0", "heartbeat_ticks must be at least 1"),
+            ("cluster nodes=0", "word 2, `nodes=0`: not within 1..9"),
+            ("cluster heartbeat=0", "word 2, `heartbeat=0`: not within 1..1073741823"),
+            (
+                "cluster nodes=3 heartbeat=8",
+                "word 3, `heartbeat=8`: election_timeout=15 is not twice heartbeat=8",
+            ),
+            (
+                "cluster election_timeout=5",
+                "word 2, `election_timeout=5`: election_timeout=5 is not twice heartbeat=5",
+            ),
         ] {
             assert_eq!(Setup::parse(line).unwrap_err(), what, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_no_member_would_take_is_named_by_its_setting() {
+        for name in Setup::names() {
+            let line = format!("cluster {name}=0");
+            let Err(what) = Setup::parse(&line) else { continue };
+            assert!(what.starts_with(&format!("word 2, `{name}=0`: not ")), "{what}");
         }
     }
 

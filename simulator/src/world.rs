@@ -21,6 +21,7 @@ mod wire;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -193,6 +194,20 @@ pub struct Counts {
     pub broken_streams: u64,
     /// Writes and syncs that disks failed to do, or refused because they were full.
     pub disk_failures: u64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { acknowledged, unknown, crashes, kills, restarts, installs, .. } = self;
+        let Counts { partitions, broken_streams, disk_failures, .. } = self;
+        write!(
+            f,
+            "{acknowledged} operations acknowledged, {unknown} given up; {crashes} losses of "
+        )?;
+        write!(f, "power, {kills} kills, {restarts} restarts, {installs} snapshots restored, ")?;
+        write!(f, "{partitions} partitions, {broken_streams} broken streams, ")?;
+        write!(f, "{disk_failures} failures of disks")
+    }
 }
 
 impl<'a, M: StateMachine + Send + 'static> World<'a, M> {

@@ -114,7 +114,14 @@ fn mistakes_in_a_script_are_named() {
             "# Two\nmembers nods=2",
             "line 2: `members nods=2`: word 2, `nods=2`: has no meaning here",
         ),
-        ("members clients=0", "line 1: `members clients=0`: there are 1 to 100 clients"),
+        (
+            "members clients=0",
+            "line 1: `members clients=0`: word 2, `clients=0`: not within 1..100",
+        ),
+        (
+            "members sessions=0",
+            "line 1: `members sessions=0`: word 2, `sessions=0`: not within 1..",
+        ),
         ("members\n\ncrsh 1", "line 3: `crsh 1`: word 1, `crsh`: no such command"),
         ("members\nkill 4", "line 2: `kill 4`: word 2, `4`: there is no node 4"),
         (

@@ -6,6 +6,7 @@ use raft_core::types::NodeId;
 
 use super::{Action, Deed, Release, Words};
 use crate::cluster::Cluster;
+use crate::describe::why_rejected;
 use crate::dice::Dice;
 use crate::liveness;
 use crate::network::Link;
@@ -111,7 +112,7 @@ impl Deed {
             Deed::Read => {
                 return Ok(match cluster.read(node) {
                     Ok(read) => format!("n{node} takes read {}\n", read.number()),
-                    Err(reason) => format!("n{node} refuses to read: {reason:?}\n"),
+                    Err(reason) => format!("n{node} refuses to read: {}\n", why_rejected(reason)),
                 });
             }
             Deed::Campaign => {

@@ -132,7 +132,7 @@ impl Cluster {
         let Some(process) = server.process.take() else { return };
         server.disk.borrow_mut().shut_down();
         if !process.open.proposals.is_empty() || !process.open.reads.is_empty() {
-            let what = format!("node {node} was shut down and left open {:?}", process.open);
+            let what = format!("node {node} was shut down and left {} open", process.open);
             self.ghost.broke(Rule::Ticket, what);
         }
     }

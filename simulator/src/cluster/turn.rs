@@ -30,7 +30,10 @@ impl Cluster {
         server.disk.borrow_mut().advance(self.now);
         match catch_unwind(AssertUnwindSafe(|| input(process))) {
             Ok(Ok(()) | Err(Some(Error::Fenced | Error::Rejected(_)))) => self.settle(node),
-            Ok(Err(error)) => self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}")),
+            Ok(Err(error)) => {
+                let what = error.map_or("it answers with a bug".into(), |error| error.to_string());
+                self.ghost.broke(Rule::NoBug, format!("node {node}: {what}"));
+            }
             Err(panic) => self.panicked(node, panic.as_ref()),
         }
     }
@@ -64,7 +67,7 @@ impl Cluster {
                     again = more;
                 }
                 Ok((Err(error), _)) => {
-                    return self.ghost.broke(Rule::NoBug, format!("node {node}: {error:?}"));
+                    return self.ghost.broke(Rule::NoBug, format!("node {node}: {error}"));
                 }
                 Err(panic) => return self.panicked(node, panic.as_ref()),
             }
@@ -249,12 +252,13 @@ impl Cluster {
         process.is_fenced = true;
         hit(Mark::Fenced);
         if !server.disk.borrow().has_failed() {
-            let fenced = process.replica.node().status().fenced;
-            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {fenced:?}"));
+            let why = process.replica.node().status().fenced;
+            let why = why.map_or(String::new(), |error| error.to_string());
+            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why}"));
         }
         let open = &process.open;
         if !open.proposals.is_empty() || !open.reads.is_empty() {
-            let what = format!("node {node} is fenced and leaves open {open:?}");
+            let what = format!("node {node} is fenced and leaves {open} open");
             ghost.broke(Rule::Ticket, what);
         }
         let error = process.replica.node().status().fenced.map(|error| error.to_string());

@@ -193,8 +193,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let read = process.seen + seen.len();
         let (is_fenced, led) = (core.is_fenced(), (core.term(), core.is_leader()));
         if is_fenced && !servers[&node].disk.borrow().has_failed() {
-            let why = core.status().fenced;
-            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why:?}"));
+            let why = core.status().fenced.map_or(String::new(), |error| error.to_string());
+            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why}"));
         }
         drop(disk);
         let process = self.server(node).process.as_mut().expect("it was turned");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use raft_core::Config;
 use raft_host::core::GroupSettings;
 use raft_host::session::Limits;
 
@@ -88,17 +89,8 @@ impl Settings for Setup {
         values
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.sessions_max == 0 {
-            return Err("there is room for 1 session at least".into());
-        }
-        if !(1..=9).contains(&self.cluster.nodes) {
-            return Err("there are 1 to 9 members".into());
-        }
-        if !(1..=100).contains(&self.clients) {
-            return Err("there are 1 to 100 clients".into());
-        }
-        self.cluster.config.check().map_err(|error| error.to_string())
+    fn config(&self) -> &Config {
+        &self.cluster.config
     }
 }
 
