@@ -1,7 +1,7 @@
 //! Runs seeds or scripts: see `--help`.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, BufWriter, IsTerminal, Read};
 use std::panic::{self, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,6 +47,9 @@ struct Arguments {
     /// Break something on purpose, to see that it is found: a setting `missing` of a script, as `log`.
     #[arg(long, value_name = "SYNC")]
     missing: Option<String>,
+    /// Write what the clients of this seed saw to a file, for checkers of histories: one operation a line.
+    #[arg(long, value_name = "FILE", requires = "seed", conflicts_with_all = ["seeds", "script"])]
+    history: Option<PathBuf>,
     /// Leave failing runs as they are.
     #[arg(long)]
     no_shrink: bool,
@@ -60,7 +63,9 @@ fn examples() -> String {
          simulator --seed 42 --profile lossy --trace  one run, with all that happens\n  \
          simulator --seeds 1000 --first 5000          1000 seeds of each profile, from 5000 on\n  \
          simulator --script failed.txt                what a shrunk run has printed\n  \
-         simulator --seed 1 --missing log             a planted bug, and the script that it shrinks to\n\n\
+         simulator --seed 1 --missing log             a planted bug, and the script that it shrinks to\n  \
+         simulator --seed 42 --profile members --history 42.jsonl\n                                                     \
+         what the clients of one run saw\n\n\
          Profiles: {}\n\nLines of a script:\n{}{}\nSettings of its cluster: {}\n\n\
          A script of whole members begins with `members [SETTING=VALUE ..]`; its settings: {}",
         profiles.join(", "),
@@ -182,13 +187,33 @@ fn begins_with_members(script: &str) -> bool {
 fn run_one(seed: u64, arguments: &Arguments) -> Outcome {
     let profile = arguments.profile.unwrap_or_default();
     let options = Options { is_loud: arguments.trace, ..options(arguments, profile)? };
+    // A file that can't be written is found before the run.
+    let history = arguments.history.as_deref().map(|path| create(path, profile)).transpose()?;
     let began = cpu_now();
-    let report = swarm::run(seed, options);
+    let report = match history {
+        None => swarm::run(seed, options),
+        Some((name, file)) => {
+            let (report, _, operations) = members::observe(seed, options);
+            let written = members::texts::history(&operations).write(BufWriter::new(file));
+            written.map_err(|error| format!("--history {name}: {error}"))?;
+            report
+        }
+    };
     let mut totals = Totals::default();
     totals.add(profile, seed, &report, cpu_now() - began);
     print!("{totals}");
     tell(seed, &report, Options { is_loud: false, ..options }, arguments);
     Ok(Found::wrong_unless(report.is_good()))
+}
+
+/// The file for what clients saw, and its name.
+fn create(path: &Path, profile: Profile) -> Result<(String, File), String> {
+    let name = path.display().to_string();
+    if profile != Profile::Members {
+        return Err(format!("--history {name}: only the profile `members` has clients to ask"));
+    }
+    let file = File::create(path).map_err(|error| format!("--history {name}: {error}"))?;
+    Ok((name, file))
 }
 
 /// A run that broke a rule or showed nothing; one without a report panicked.

@@ -29,6 +29,7 @@ use crate::setup::Setup;
 use crate::storage::Missing;
 
 use kinds::PerKind;
+use members::FromOutside;
 pub use plan::{Plan, Profile};
 pub use run::ACKNOWLEDGED_MIN;
 use run::Run;
@@ -65,6 +66,8 @@ pub struct Report {
     pub trace: u64,
     /// Microseconds of virtual time.
     pub time: u64,
+    /// What is known from outside, by what clients saw: of the profile `members` alone.
+    pub from_outside: FromOutside,
 }
 
 impl Report {
@@ -110,6 +113,7 @@ pub fn record(seed: u64, options: Options) -> (Report, Vec<Action>) {
         marks: marks::take(),
         trace: cluster.trace(),
         time: cluster.now(),
+        from_outside: FromOutside::NotAsked,
     };
     (report, actions)
 }

@@ -1,6 +1,11 @@
 //! The program: what it says to mistakes, and that its runs don't depend on process, threads or order.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::process::{Command, Output};
+
+use simulator::history::{History, Operation, Outcome};
+use simulator::linearizability::{Verdict, check};
 
 fn simulator(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));
@@ -25,6 +30,10 @@ fn mistakes_are_named() {
         ("--seeds 5 --first 18446744073709551614", "there are no 5 seeds from there on"),
         ("--script /dev/zero", "a script has at most 4194304 bytes"),
         ("", "what shall run: --seed, --seeds or --script?"),
+        ("--seed 1 --history h", "--history h: only the profile `members` has clients"),
+        ("--seed 1 --profile members --history no/such/folder", "--history no/such/folder: "),
+        ("--seeds 1 --profile members --history h", "cannot be used with"),
+        ("--history h", "--seed <SEED>"),
     ] {
         let output = simulator(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
@@ -70,6 +79,22 @@ fn a_script_that_breaks_no_rule_ends_well() {
     let output = simulator(&format!("--script {path}"));
     assert!(output.status.success());
     assert!(stdout(&output).contains("acknowledges"));
+}
+
+#[test]
+fn what_the_clients_of_a_run_saw_can_be_judged_from_its_file() {
+    let path = std::env::temp_dir().join(format!("simulator-{}.jsonl", std::process::id()));
+    let output = simulator(&format!("--seed 7 --profile members --history {}", path.display()));
+    assert!(output.status.success());
+    let said = stdout(&output);
+    assert!(said.contains("histories: 1 judged from outside, 0 too long"), "{said}");
+    let history = History::read(BufReader::new(File::open(&path).unwrap())).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let acknowledged = said.lines().find_map(|line| line.split_once(" acknowledged")).unwrap().0;
+    let is_known = |operation: &&Operation| operation.outcome == Outcome::Ok;
+    let known = history.operations().iter().filter(is_known).count();
+    assert_eq!(known.to_string(), acknowledged);
+    assert_eq!(check(&history), Verdict::Linearizable);
 }
 
 #[test]

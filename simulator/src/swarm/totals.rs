@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::kinds::{Kind, PerKind};
+use super::members::FromOutside;
 use super::{Profile, Report};
 use crate::ledger::mix;
 use crate::marks::{Hits, Mark};
@@ -38,6 +39,12 @@ pub struct Totals {
     pub time: u64,
     /// Nanoseconds of processor time.
     pub cpu: u64,
+    /// Histories that were judged from outside.
+    pub judged: u64,
+    /// Histories that were not, being too long.
+    pub too_long: u64,
+    /// Histories that were not decided from outside within the limit.
+    pub undecided: u64,
     /// The hash of each run.
     traces: BTreeMap<(Profile, u64), u64>,
 }
@@ -54,6 +61,12 @@ impl Totals {
         self.marks.add(&report.marks);
         self.time += report.time;
         self.cpu += cpu;
+        match report.from_outside {
+            FromOutside::NotAsked => {}
+            FromOutside::Decided => self.judged += 1,
+            FromOutside::TooLong => self.too_long += 1,
+            FromOutside::Undecided => self.undecided += 1,
+        }
         self.traces.insert((profile, seed), report.trace);
     }
 
@@ -107,6 +120,11 @@ impl fmt::Display for Totals {
             self.time as f64 / 1e6,
             self.trace()
         )?;
+        let Totals { judged, too_long, undecided, .. } = self;
+        if judged + too_long + undecided > 0 {
+            write!(f, "histories: {judged} judged from outside, {too_long} too long for that, ")?;
+            writeln!(f, "{undecided} undecided")?;
+        }
         let seen: Vec<_> = self.seen.all().map(|(kind, count)| format!("{kind} {count}")).collect();
         writeln!(f, "what happened: {}", seen.join(", "))?;
         writeln!(f, "marks ({} of {} hit):", self.marks.all().count(), Mark::ALL.len())?;
@@ -126,6 +144,28 @@ mod tests {
     use super::*;
     use crate::marks;
     use crate::swarm::{Options, run};
+
+    #[test]
+    fn histories_that_nobody_could_judge_are_counted() {
+        let calm = run(1, Options { profile: Profile::Calm, ..Options::default() });
+        let mut totals = Totals::default();
+        totals.add(Profile::Calm, 1, &calm, 0);
+        assert!(!totals.to_string().contains("histories"), "{totals}");
+        for (seed, from_outside) in [
+            FromOutside::Decided,
+            FromOutside::TooLong,
+            FromOutside::Undecided,
+            FromOutside::TooLong,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let report = Report { from_outside, ..calm.clone() };
+            totals.add(Profile::Members, seed as u64, &report, 0);
+        }
+        let line = "histories: 1 judged from outside, 2 too long for that, 1 undecided\n";
+        assert!(totals.to_string().contains(line), "{totals}");
+    }
 
     #[test]
     fn a_mark_that_many_runs_of_every_profile_miss_is_named() {
