@@ -1,9 +1,9 @@
 //! The model by which histories are judged says the same of every operation as the machine does.
 
 use kv::{Command, Machine, Query, QueryReply, Reply, Versioned};
+use linearizability::history::Action;
+use linearizability::history::model::{self, KeyState};
 use simulator::dice::Dice;
-use simulator::history::Action;
-use simulator::history::model::{self, KeyState};
 
 /// Few values, also empty and long ones.
 fn value(dice: &mut Dice) -> String {

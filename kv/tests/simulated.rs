@@ -3,9 +3,9 @@
 //! `SEED=42 cargo test -p kv --test simulated` replays one.
 
 use kv::{Command, Condition, Machine, Page, Query, QueryReply, Reply, Write};
+use linearizability::history::{Action, Answer, History, Operation, Outcome};
+use linearizability::{Checker, Verdict};
 use simulator::dice::Dice;
-use simulator::history::{Action, Answer, History, Operation, Outcome};
-use simulator::linearizability::{Checker, Verdict};
 use simulator::world::{self, Asked, Trial};
 
 const KEYS: u64 = 6;

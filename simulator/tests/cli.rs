@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::process::{Command, Output};
 
-use simulator::history::{History, Operation, Outcome};
-use simulator::linearizability::{Verdict, check};
+use linearizability::history::{History, Operation, Outcome};
+use linearizability::{Verdict, check};
 
 fn simulator(arguments: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));

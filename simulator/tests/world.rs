@@ -1,9 +1,9 @@
 //! Whole members under doubt. `SEED=42 cargo test -p simulator --test world` replays one.
 
+use linearizability::{Checker, Verdict};
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::EntryId;
-use simulator::linearizability::{Checker, Verdict};
 use simulator::swarm::members::{self, texts::history};
 use simulator::world::{Asked, Operation, Outcome, Trial};
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use super::shrink::Shrunk;
 use super::{Options, Report};
 use crate::action::Action;
-use crate::linearizability::{Checker, Verdict};
 use crate::world::{self, Operation, Trial};
+use linearizability::{Checker, Verdict};
 
 use texts::Texts;
 

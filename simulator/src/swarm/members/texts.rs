@@ -7,8 +7,8 @@ use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 
 use crate::dice::Dice;
-use crate::history::{Action, Answer, History, Operation, Outcome};
 use crate::world::{self, Asked};
+use linearizability::history::{Action, Answer, History, Operation, Outcome};
 
 /// So many keys, named by letters.
 const KEYS: u64 = 6;

@@ -1,47 +1,38 @@
 //! Histories that are linearizable because they were made so: each operation takes effect at one moment
 //! between its call and its return, in one sequential run of the model.
-//!
-//! ```
-//! use simulator::history::generate::{Shape, generate};
-//! use simulator::linearizability::{Verdict, check};
-//!
-//! let history = generate(42, &Shape { operations: 500, clients: 8, keys: 4, ..Shape::default() });
-//! assert_eq!(history.operations().len(), 500);
-//! assert_eq!(check(&history), Verdict::Linearizable);
-//! ```
 
 use std::collections::BTreeMap;
 
-use super::model::{KeyState, Reply};
-use super::{Action, Answer, History, Operation, Outcome};
-use crate::dice::Dice;
+use linearizability::history::model::{KeyState, Reply};
+use linearizability::history::{Action, Answer, History, Operation, Outcome};
+use simulator::dice::Dice;
 
 /// What a history looks like. Chances are of a thousand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// How many operations.
-    pub operations: usize,
+    pub(crate) operations: usize,
     /// How many clients, at least 1. Each has one operation under way, so this bounds what overlaps,
     /// but for operations with an unknown outcome, which may take effect much later.
-    pub clients: u64,
+    pub(crate) clients: u64,
     /// How many keys, at least 1.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// Reads.
-    pub get_permille: u32,
+    pub(crate) get_permille: u32,
     /// Of the others: appends.
-    pub append_permille: u32,
+    pub(crate) append_permille: u32,
     /// Of the others: deletes.
-    pub delete_permille: u32,
+    pub(crate) delete_permille: u32,
     /// Of the others: compare-and-sets. What remains are puts.
-    pub cas_permille: u32,
+    pub(crate) cas_permille: u32,
     /// Operations whose client is not answered. Half of them take effect.
-    pub unknown_permille: u32,
+    pub(crate) unknown_permille: u32,
     /// Operations that fail without effect.
-    pub failed_permille: u32,
+    pub(crate) failed_permille: u32,
     /// Whether answers say versions.
-    pub versions: bool,
+    pub(crate) versions: bool,
     /// How many different values there are; 0: no value is written twice.
-    pub values: u64,
+    pub(crate) values: u64,
 }
 
 impl Default for Shape {
@@ -69,7 +60,7 @@ const DELAY_NS_MAX: u64 = 1000;
 const LATE_NS_MAX: u64 = 20 * DELAY_NS_MAX;
 
 /// The same seed and shape give the same history. Its operations are in the order of their calls.
-pub fn generate(seed: u64, shape: &Shape) -> History {
+pub(crate) fn generate(seed: u64, shape: &Shape) -> History {
     let mut dice = Dice::new(seed, "history");
     let mut plans = plan(&mut dice, shape);
     plans.sort_by_key(|plan| plan.effect_ns);

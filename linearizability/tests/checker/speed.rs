@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use simulator::dice::Dice;
-use simulator::history::generate::{Shape, generate};
-use simulator::history::{Action, Answer, History, Outcome};
-use simulator::linearizability::{Checker, Verdict, check};
+
+use super::generate::{Shape, generate};
+use linearizability::history::{Action, Answer, History, Outcome};
+use linearizability::{Checker, Verdict, check};
 
 #[test]
 fn ten_thousand_operations_are_judged_in_under_a_second() {

@@ -20,7 +20,7 @@
 //!   version it found. What versions are, [`model`] defines.
 //!
 //! ```
-//! use simulator::history::{Action, Answer, History};
+//! use linearizability::history::{Action, Answer, History};
 //!
 //! let mut history = History::new();
 //! let write = history.call(1, "k", Action::put("v"), 1_000);
@@ -39,7 +39,6 @@
 use std::fmt;
 use std::io::{self, BufRead, Read as _, Write};
 
-pub mod generate;
 pub mod model;
 mod record;
 
@@ -431,6 +430,3 @@ impl History {
         sink.flush()
     }
 }
-
-#[cfg(test)]
-mod tests;

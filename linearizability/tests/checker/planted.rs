@@ -2,9 +2,10 @@
 //! much like it and is right; and the same errors hidden in large histories.
 
 use simulator::dice::Dice;
-use simulator::history::generate::{Shape, generate};
-use simulator::history::{Action, Answer, History, Operation, Outcome};
-use simulator::linearizability::{Checker, Verdict, Violation, check};
+
+use super::generate::{Shape, generate};
+use linearizability::history::{Action, Answer, History, Operation, Outcome};
+use linearizability::{Checker, Verdict, Violation, check};
 
 /// An operation on the key "k" that was answered.
 fn ok(action: Action, call_ns: u64, return_ns: u64, answer: Answer) -> Operation {

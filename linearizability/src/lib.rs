@@ -7,8 +7,8 @@
 //! effect, one with an unknown outcome takes effect at some moment after its call, or never.
 //!
 //! ```
-//! use simulator::history::{Action, Answer, History};
-//! use simulator::linearizability::{Verdict, check};
+//! use linearizability::history::{Action, Answer, History};
+//! use linearizability::{Verdict, check};
 //!
 //! let mut history = History::new();
 //! for (at, value) in [(0, "old"), (20, "new")] {
@@ -43,6 +43,7 @@ use crate::history::model::KeyState;
 use crate::history::{History, Operation, brief};
 
 mod explain;
+pub mod history;
 mod links;
 mod part;
 mod search;

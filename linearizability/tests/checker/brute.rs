@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use linearizability::history::model::{KeyState, Reply};
+use linearizability::history::{Action, Answer, History, Operation, Outcome};
+use linearizability::{Verdict, check};
 use simulator::dice::Dice;
-use simulator::history::model::{KeyState, Reply};
-use simulator::history::{Action, Answer, History, Operation, Outcome};
-use simulator::linearizability::{Verdict, check};
 
 /// How many histories; `LINEARIZABILITY_HISTORIES` asks for more.
 fn count() -> u64 {

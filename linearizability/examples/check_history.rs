@@ -1,7 +1,7 @@
 //! Judges a history in a file: is it linearizable?
 //!
 //! ```sh
-//! cargo run --release -p simulator --example check_history -- simulator/examples/stale_read.jsonl
+//! cargo run --release -p linearizability --example check_history -- linearizability/examples/stale_read.jsonl
 //! ```
 
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use std::io::{self, BufRead, BufReader};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use simulator::history::History;
-use simulator::linearizability::{Checker, STEPS_MAX, Verdict};
+use linearizability::history::History;
+use linearizability::{Checker, STEPS_MAX, Verdict};
 
 const HELP: &str = "\
 Judges a history: is there an order of its operations that explains every answer?
