@@ -18,7 +18,7 @@ use crate::{cannot_start, name, root, run};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is run against each patch, in this order, until something fails: quick first.
-const TIERS: [(&str, &[&str]); 7] = [
+const TIERS: [(&str, &[&str]); 8] = [
     ("raft-core", &["-p", "raft-core", "--tests"]),
     ("scripts and labs", &["-p", "simulator", "--test", "scripts", "--test", "labs"]),
     ("storage and sessions", &["-p", "raft-storage", "-p", "raft-host", "--lib", "--tests"]),
@@ -26,6 +26,7 @@ const TIERS: [(&str, &[&str]); 7] = [
     ("whole members", &["-p", "simulator", "--test", "world"]),
     ("explorer", &["-p", "simulator", "--test", "explorer"]),
     ("key/value store", &["-p", "kv", "--lib", "--test", "model", "--test", "versioned"]),
+    ("locks", &["-p", "kv", "-p", "lock", "--lib", "--test", "locks", "--test", "lost"]),
 ];
 
 /// What became of a patch.
