@@ -1,0 +1,107 @@
+//! Who holds what: for people, or as JSON.
+
+use std::fmt::Write;
+
+use lock::{Claimant, LockClient, LockState};
+use serde_json::{Value, json};
+
+use crate::args::Status;
+use crate::{Failure, failure};
+
+/// Locks asked for at a time.
+const PAGE: u64 = 1000;
+
+pub(crate) fn show(locks: &LockClient, arguments: &Status) -> Result<u8, Failure> {
+    match &arguments.name {
+        Some(name) => show_one(locks, name, arguments.json),
+        None => list(locks, arguments.json),
+    }
+}
+
+fn show_one(locks: &LockClient, name: &str, is_json: bool) -> Result<u8, Failure> {
+    let state = locks.look(name.as_bytes()).map_err(|error| failure(name, &error))?;
+    match (state, is_json) {
+        (Some(state), true) => println!("{}", as_json(name, &state)),
+        (None, true) => println!("{}", json!({ "name": name, "token": null })),
+        (None, false) => println!("`{name}` is free"),
+        (Some(state), false) => {
+            let LockState { token, holder, waiters } = &state;
+            println!("`{name}` is held with token {token} by {}", person(holder));
+            for (at, waiter) in (1..).zip(waiters) {
+                println!("  {at}. waits: {}", person(waiter));
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn list(locks: &LockClient, is_json: bool) -> Result<u8, Failure> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = locks.list(b"", after.as_deref(), PAGE);
+        let page = page.map_err(|error| failure("", &error))?;
+        for lock in &page.locks {
+            let (name, owner) = (text(&lock.name), text(&lock.owner));
+            let (token, waiters) = (lock.token, lock.waiters);
+            if is_json {
+                let record =
+                    json!({ "name": name, "token": token, "owner": owner, "waiters": waiters });
+                println!("{record}");
+            } else {
+                println!("{name}\ttoken {token}\t{owner}\t{waiters} waiting");
+            }
+        }
+        after = page.locks.into_iter().next_back().map(|lock| lock.name).or(after);
+        if !page.has_more {
+            return Ok(0);
+        }
+    }
+}
+
+fn as_json(name: &str, state: &LockState) -> Value {
+    let claimant = |claimant: &Claimant| {
+        json!({
+            "owner": text(&claimant.owner),
+            "lease_ms": claimant.lease_ms,
+            "holder": format!("{:032x}", claimant.id),
+        })
+    };
+    let waiters: Vec<Value> = state.waiters.iter().map(claimant).collect();
+    json!({
+        "name": name,
+        "token": state.token,
+        "holder": claimant(&state.holder),
+        "waiters": waiters,
+    })
+}
+
+fn person(claimant: &Claimant) -> String {
+    format!("{} (lease of {} ms)", text(&claimant.owner), claimant.lease_ms)
+}
+
+/// One line, whatever the bytes.
+fn text(bytes: &[u8]) -> String {
+    let mut line = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                _ if character.is_control() => line.extend(character.escape_default()),
+                _ => line.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            write!(line, "\\x{byte:02x}").expect("a string takes everything");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_every_byte() {
+        assert_eq!(text(b"a\tb\xff\n"), r"a\tb\xff\n");
+    }
+}
