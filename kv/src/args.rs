@@ -31,6 +31,21 @@ Exit status:
   4  perhaps done: the cluster did not answer in time
   5  the key has another version than the expected one (cas); nothing has changed";
 
+const CHECK: &str = r#"Example:
+  kv check history.jsonl
+
+A line:
+  {"client":3,"op":"put","key":"k","value":"v","call_ns":10,"return_ns":25,"outcome":"ok",
+   "result_value":null,"result_version":8,"error":null}
+op: get, put, append, delete, or cas with "expect" (a version). outcome: ok, failed (surely without
+effect), unknown.
+
+Exit status:
+  0  linearizable: such an order was found
+  1  not linearizable: there is none, and the answer that can't be explained is shown
+  2  the file can't be read, or a line of it is no operation
+  4  not decided within --steps"#;
+
 /// A replicated key/value store: three members survive the loss of one.
 #[derive(Debug, Parser)]
 #[command(name = "kv", version, after_help = EXAMPLES)]
@@ -83,6 +98,20 @@ Example, of a counter that many may raise at once:
     /// Show where each member stands.
     #[command(after_help = "Example:\n  kv status\n  kv status --json | jq")]
     Status(Status),
+    /// Measure a cluster: rate and latencies, with a histogram.
+    ///
+    /// Each client has one operation under way at a time. The run writes keys of its own, and removes them at its end.
+    #[command(after_help = "\
+Example:
+  kv bench --seconds 30 --clients 64 --reads 90
+  kv bench --json | jq .writes.p99_us
+  kv bench --clients 16 --rate 2000 --history history.jsonl && kv check history.jsonl")]
+    Bench(Bench),
+    /// Judge a history: is there an order of its operations that explains every answer?
+    ///
+    /// A history has one operation a line, as JSON; any system's will do.
+    #[command(after_help = CHECK)]
+    Check(Check),
 }
 
 /// Which cluster, and how long to try.
@@ -193,12 +222,73 @@ pub(crate) struct Delete {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many clients work at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 256,
+          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) clients: u64,
+    /// For how long
+    #[arg(long, value_name = "NUMBER", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// How long each value is
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = value_bytes)]
+    pub(crate) value_bytes: usize,
+    /// How many of a hundred operations are reads; the others are puts
+    #[arg(long, value_name = "PERCENT", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(..=100))]
+    pub(crate) reads: u64,
+    /// How many keys are read and written
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) keys: u64,
+    /// At most so many operations a second, of all clients together
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Write every operation to this file, as `kv check` reads it; at the end each key is read once more
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// Which keys are read and written follows from it; the run prints it
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Leave the keys in the store
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print everything as a JSON object; times are microseconds
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The file; `-` reads standard input
+    pub(crate) history: PathBuf,
+    /// Look at operations at most so many times for each key
+    #[arg(long, value_name = "NUMBER", default_value_t = linearizability::STEPS_MAX)]
+    pub(crate) steps: u64,
+    /// Print the verdict as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) target: Target,
     /// Print everything the members say, as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A value is long enough to be told from every other one.
+fn value_bytes(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
+    match (24..=kv::VALUE_BYTES_MAX).contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(format!("24 to {} bytes", kv::VALUE_BYTES_MAX)),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

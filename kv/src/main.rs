@@ -1,6 +1,8 @@
 //! The program `kv`: runs members of a cluster, and talks to them.
 
 mod args;
+mod bench;
+mod check;
 mod operations;
 mod status;
 
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Cas(cas) => operations::cas(&cas),
         Command::Scan(scan) => operations::scan(&scan),
         Command::Status(arguments) => status::show(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -167,7 +167,7 @@ fn print_json(record: Map<String, Value>) -> Result<(), Failure> {
     print(format!("{}\n", Value::Object(record)).as_bytes())
 }
 
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()).map_err(not_written)
 }
 
@@ -180,7 +180,7 @@ fn not_found(key: &str) -> Failure {
 }
 
 /// What happened, and what to do about it.
-fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     let advice = match &error {
         Error::NotDone(_) | Error::NotRead(_) => {
             "; nothing has changed. `kv status` shows which members are up; a majority must be"

@@ -184,6 +184,15 @@ impl Operation {
         }
     }
 
+    /// Writes it as a line of a file.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn write(&self, mut sink: impl Write) -> io::Result<()> {
+        record::print(self, &mut sink)?;
+        sink.write_all(b"\n")
+    }
+
     /// Whether the fields fit together.
     ///
     /// # Errors
@@ -424,8 +433,7 @@ impl History {
     /// Those of the sink.
     pub fn write(&self, mut sink: impl Write) -> io::Result<()> {
         for operation in &self.operations {
-            record::print(operation, &mut sink)?;
-            sink.write_all(b"\n")?;
+            operation.write(&mut sink)?;
         }
         sink.flush()
     }

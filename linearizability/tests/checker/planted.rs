@@ -203,7 +203,7 @@ fn the_explanation_names_the_operations() {
 
 #[test]
 fn the_file_beside_the_example_holds_a_stale_read() {
-    let file = include_str!("../../examples/stale_read.jsonl");
+    let file = include_str!("../stale_read.jsonl");
     let Verdict::NotLinearizable(violation) = check(&History::read(file.as_bytes()).unwrap())
     else {
         panic!("it is not found");

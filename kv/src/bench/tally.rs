@@ -1,0 +1,90 @@
+//! How a run's operations ended, and how long they took.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+
+use hdrhistogram::Histogram;
+use linearizability::history::{Action, Operation, Outcome};
+
+/// Everything that was asked, and its end.
+pub(super) struct Tally {
+    pub(super) reads: Side,
+    pub(super) writes: Side,
+    history: Option<BufWriter<File>>,
+    /// Why the history is not whole.
+    error: Option<io::Error>,
+}
+
+/// The reads, or the writes.
+pub(super) struct Side {
+    /// Of those that were done, in microseconds.
+    pub(super) latencies: Histogram<u64>,
+    /// Surely without effect.
+    pub(super) failed: u64,
+    /// Nobody knows.
+    pub(super) unknown: u64,
+}
+
+impl Tally {
+    pub(super) fn new(history: Option<BufWriter<File>>) -> Self {
+        Tally { reads: Side::new(), writes: Side::new(), history, error: None }
+    }
+
+    /// An operation has ended, and counts.
+    pub(super) fn measured(&mut self, operation: &Operation) {
+        let side = match operation.action {
+            Action::Get => &mut self.reads,
+            _ => &mut self.writes,
+        };
+        let elapsed = operation.return_ns.unwrap_or(operation.call_ns) - operation.call_ns;
+        match operation.outcome {
+            Outcome::Ok => side.latencies.saturating_record(elapsed / 1000),
+            Outcome::Failed => side.failed += 1,
+            Outcome::Unknown => side.unknown += 1,
+        }
+        self.noted(operation);
+    }
+
+    /// An operation belongs to the history, if one is kept.
+    pub(super) fn noted(&mut self, operation: &Operation) {
+        if let Some(file) = &mut self.history
+            && let Err(error) = operation.write(file)
+        {
+            (self.history, self.error) = (None, Some(error));
+        }
+    }
+
+    /// How many operations were done.
+    pub(super) fn answered(&self) -> u64 {
+        self.reads.latencies.len() + self.writes.latencies.len()
+    }
+
+    /// Whether the history can't be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Ends the history.
+    ///
+    /// # Errors
+    /// If it is not whole.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let flushed = self.history.take().map_or(Ok(()), |mut file| file.flush());
+        self.error.take().map_or(flushed, Err)
+    }
+}
+
+impl Side {
+    pub(super) fn new() -> Self {
+        // From a microsecond to an hour, with three digits.
+        let latencies = Histogram::new_with_bounds(1, 3_600_000_000, 3);
+        Side { latencies: latencies.expect("good bounds"), failed: 0, unknown: 0 }
+    }
+
+    /// Adds another one's.
+    pub(super) fn add(&mut self, other: &Side) {
+        self.latencies.add(&other.latencies).expect("they have the same bounds");
+        self.failed += other.failed;
+        self.unknown += other.unknown;
+    }
+}

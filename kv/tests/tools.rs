@@ -1,0 +1,93 @@
+//! `kv bench` and `kv check`, as their users meet them.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::Members;
+use serde_json::Value;
+
+/// Runs `kv`, and answers its exit status, what it printed and what it said.
+fn kv(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().unwrap();
+    let [printed, said] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code(), printed, said)
+}
+
+#[test]
+fn a_cluster_is_measured_and_the_history_judged() {
+    let mut members = Members::new("bench");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let history = members.directory.join("history.jsonl");
+    let history = history.to_str().unwrap();
+    let bench = |rest: &[&str]| {
+        let always = ["bench", "--cluster", &cluster, "--seconds", "1", "--clients", "4"];
+        kv(&[&always, rest].concat())
+    };
+
+    let (status, printed, said) =
+        bench(&["--rate", "200", "--keys", "50", "--history", history, "--json"]);
+    assert_eq!(status, Some(0), "{printed}{said}");
+    let summary: Value = serde_json::from_str(&printed).unwrap();
+    let done = summary["all"]["operations"].as_u64().unwrap();
+    assert!((50..=210).contains(&done), "200 a second for a second: {summary}");
+    for (small, large) in [("p50_us", "p99_us"), ("p99_us", "p999_us"), ("p999_us", "worst_us")] {
+        assert!(summary["all"][small].as_u64() <= summary["all"][large].as_u64(), "{summary}");
+    }
+    let text = fs::read_to_string(history).unwrap();
+    assert_eq!(text.lines().count() as u64, done + 50, "each key is read at the end");
+    let (status, printed, said) = kv(&["check", history]);
+    assert_eq!(status, Some(0), "{printed}{said}");
+    assert!(printed.starts_with("linearizable\n"), "{printed}");
+
+    // A value that nobody has written.
+    let line = text.lines().find(|line| line.contains("\"result_value\":\"")).unwrap();
+    let forged = line.replace("\"result_value\":\"", "\"result_value\":\"forged ");
+    fs::write(history, text.replace(line, &forged)).unwrap();
+    let (status, printed, _) = kv(&["check", "--json", history]);
+    assert_eq!(status, Some(1), "{printed}");
+    let verdict: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(verdict["verdict"], "not linearizable");
+    assert!(verdict["why"].as_str().unwrap().contains("forged"), "{verdict}");
+
+    let (status, printed, said) = bench(&["--reads", "100", "--keys", "10"]);
+    assert_eq!(status, Some(0), "{printed}{said}");
+    assert!(printed.contains("p99.9") && printed.contains("up to "), "{printed}");
+    let (_, left, _) = kv(&["scan", "--cluster", &cluster]);
+    assert_eq!(left, "", "the keys of both runs are removed");
+}
+
+#[test]
+fn a_history_that_can_not_be_read_is_named() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("broken.jsonl");
+    let good = r#"{"client":1,"op":"get","key":"k","call_ns":0,"return_ns":1,"outcome":"ok"}"#;
+    for (contents, what) in [
+        (format!("{good}\n{{\"client\":1,\"op\":\"putt\"}}\n"), "line 2: unknown variant `putt`"),
+        (String::new(), "there are no operations"),
+    ] {
+        fs::write(&file, contents).unwrap();
+        let (status, printed, said) = kv(&["check", file.to_str().unwrap()]);
+        assert_eq!((status, printed.as_str()), (Some(2), ""), "{said}");
+        assert!(said.contains("broken.jsonl: ") && said.contains(what), "{said}");
+    }
+    let missing = directory.join("missing.jsonl");
+    let (status, _, said) = kv(&["check", missing.to_str().unwrap()]);
+    assert!(status == Some(2) && said.contains("missing.jsonl: No such file"), "{said}");
+}
+
+#[test]
+fn without_a_cluster_nothing_is_measured() {
+    let nobody = ["bench", "--cluster", "1=127.0.0.1:1/2", "--timeout", "0.2", "--clients", "2"];
+    let (status, printed, said) = kv(&nobody);
+    assert_eq!((status, printed.as_str()), (Some(3), ""), "{said}");
+    assert!(said.contains("Connection refused"), "{said}");
+    let (status, _, said) = kv(&["bench", "--cluster", "1=127.0.0.1:1/2", "--value-bytes", "5"]);
+    assert!(status == Some(2) && said.contains("24 to 524288 bytes"), "{said}");
+}
