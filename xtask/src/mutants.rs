@@ -5,6 +5,7 @@
 //! `mutants/neutral/` change nothing that matters and must stay unnoticed. Patches are applied to a
 //! clone of the last commit, whose target directory they share.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::{cannot_start, name, root, run};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is run against each patch, in this order, until something fails: quick first.
-const TIERS: [(&str, &[&str]); 8] = [
+const TIERS: [(&str, &[&str]); 10] = [
     ("raft-core", &["-p", "raft-core", "--tests"]),
     ("scripts and labs", &["-p", "simulator", "--test", "scripts", "--test", "labs"]),
     ("storage and sessions", &["-p", "raft-storage", "-p", "raft-host", "--lib", "--tests"]),
@@ -27,12 +28,46 @@ const TIERS: [(&str, &[&str]); 8] = [
     ("explorer", &["-p", "simulator", "--test", "explorer"]),
     ("key/value store", &["-p", "kv", "--lib", "--test", "model", "--test", "versioned"]),
     ("locks", &["-p", "kv", "-p", "lock", "--lib", "--test", "locks", "--test", "lost"]),
+    ("transport and tools", &TRANSPORT_AND_TOOLS),
+    ("documentation", &DOCUMENTATION),
 ];
+
+/// Real sockets, and what surrounds the simulator's runs.
+#[rustfmt::skip]
+const TRANSPORT_AND_TOOLS: [&str; 21] = [
+    "-p", "raft-transport", "-p", "simulator", "-p", "linearizability", "--lib", "--test", "clients",
+    "--test", "members", "--test", "shrinking", "--test", "graphs", "--test", "cli", "--test", "checker",
+    "--test", "trial",
+];
+
+/// Examples in the documentation. Cargo compiles them as it runs them, which takes a few seconds more.
+#[rustfmt::skip]
+const DOCUMENTATION: [&str; 15] = [
+    "--doc", "-p", "raft-core", "-p", "raft-storage", "-p", "raft-transport", "-p", "raft-host",
+    "-p", "linearizability", "-p", "simulator", "-p", "kv",
+];
+
+/// How a test notices a patch.
+enum Sign {
+    /// This one fails.
+    Fails(String),
+    /// This one never ends; it was waited for.
+    Hangs(String),
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sign::Fails(test) => write!(f, "`{test}`"),
+            Sign::Hangs(test) => write!(f, "`{test}` hangs"),
+        }
+    }
+}
 
 /// What became of a patch.
 enum Fate {
     /// A test of this tier noticed after so many seconds of processor time.
-    Noticed { tier: &'static str, test: String, seconds: f64 },
+    Noticed { tier: &'static str, sign: Sign, seconds: f64 },
     /// Nothing did.
     Unnoticed { seconds: f64 },
     /// It does not apply, or does not compile.
@@ -63,20 +98,33 @@ fn try_all(chosen: &[&str]) -> Result<bool, String> {
         return Err(format!("no patch of mutants/ begins with {}", chosen.join(" or ")));
     }
     let scratch = Scratch::new()?;
-    if let Fate::Noticed { test, .. } | Fate::Broken(test) = scratch.test() {
-        return Err(format!("without any patch, {test} fails already"));
+    match scratch.test() {
+        Fate::Unnoticed { .. } => {}
+        Fate::Noticed { tier, sign, .. } => {
+            return Err(format!("without any patch, this is noticed already by {tier}: {sign}"));
+        }
+        Fate::Broken(error) => return Err(format!("without any patch: {error}")),
     }
     let mut all_well = true;
-    let (mut seconds_to_notice, mut table) = (Vec::new(), String::new());
+    let (mut seconds_to_notice, mut hanging, mut table) = (Vec::new(), 0, String::new());
     for (number, patch) in patches.iter().enumerate() {
         let is_neutral = patch.parent().is_some_and(|folder| folder.ends_with("neutral"));
         let (fate, stem) = (scratch.try_patch(patch), stem(patch));
         let (is_well, what) = match fate {
-            Fate::Noticed { tier, test, seconds } => {
-                seconds_to_notice.push(seconds);
-                let title = title(patch);
-                table += &format!("| {stem} | {title} | {tier}: `{test}` | {seconds:.1} |\n");
-                (!is_neutral, format!("noticed after {seconds:.1} s by {tier}: {test}"))
+            Fate::Noticed { tier, sign, seconds } => {
+                let took = match sign {
+                    Sign::Fails(_) => {
+                        seconds_to_notice.push(seconds);
+                        format!("{seconds:.1}")
+                    }
+                    // What it has used is not known, and nobody would wait for less.
+                    Sign::Hangs(_) => {
+                        hanging += 1;
+                        format!("waited for {}", PATIENCE.as_secs())
+                    }
+                };
+                table += &format!("| {stem} | {} | {tier}: {sign} | {took} |\n", title(patch));
+                (!is_neutral, format!("noticed ({took} s) by {tier}: {sign}"))
             }
             Fate::Unnoticed { seconds } => (is_neutral, format!("UNNOTICED in {seconds:.1} s")),
             Fate::Broken(error) => (false, format!("BROKEN: {error}")),
@@ -89,6 +137,9 @@ fn try_all(chosen: &[&str]) -> Result<bool, String> {
     seconds_to_notice.sort_by(f64::total_cmp);
     if let Some(median) = seconds_to_notice.get(seconds_to_notice.len() / 2) {
         println!("{} noticed, median {median:.1} CPU seconds", seconds_to_notice.len());
+    }
+    if hanging > 0 {
+        println!("{hanging} more noticed by a test that hangs");
     }
     let path = scratch.target.with_file_name("table.md");
     fs::write(&path, table).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -157,7 +208,9 @@ impl Scratch {
     fn test(&self) -> Fate {
         let mut seconds = 0.0;
         for (tier, arguments) in TIERS {
-            if let Err(error) = run(self.cargo(arguments).arg("--no-run")) {
+            if arguments[0] != "--doc"
+                && let Err(error) = run(self.cargo(arguments).arg("--no-run"))
+            {
                 return Fate::Broken(error);
             }
             let before = children_seconds();
@@ -165,7 +218,7 @@ impl Scratch {
             seconds += children_seconds() - before;
             match failed {
                 Ok(None) => {}
-                Ok(Some(test)) => return Fate::Noticed { tier, test, seconds },
+                Ok(Some(sign)) => return Fate::Noticed { tier, sign, seconds },
                 Err(error) => return Fate::Broken(error),
             }
         }
@@ -180,8 +233,8 @@ impl Scratch {
         command
     }
 
-    /// The first test that fails, if one does. One that hangs is ended, and has failed.
-    fn run_tests(&self, arguments: &[&str]) -> Result<Option<String>, String> {
+    /// The first test that fails, if one does. One that hangs is ended.
+    fn run_tests(&self, arguments: &[&str]) -> Result<Option<Sign>, String> {
         let log = self.target.join("output.txt");
         let file = fs::File::create(&log).map_err(|error| error.to_string())?;
         let mut command = self.cargo(arguments);
@@ -195,7 +248,8 @@ impl Scratch {
                     // The tests are children of cargo's, in its group.
                     run(Command::new("kill").args(["-9", "--"]).arg(format!("-{}", child.id())))?;
                     child.wait().map_err(|error| error.to_string())?;
-                    return Ok(Some(format!("{} does not end", name(&command))));
+                    let output = fs::read_to_string(&log).unwrap_or_default();
+                    return Ok(Some(Sign::Hangs(running(&output).unwrap_or(name(&command)))));
                 }
                 None => sleep(Duration::from_millis(20)),
             }
@@ -207,8 +261,16 @@ impl Scratch {
         let failed = output.lines().find_map(|line| {
             line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"))
         });
-        Ok(Some(failed.unwrap_or("a test binary that died").to_owned()))
+        Ok(Some(Sign::Fails(failed.unwrap_or("a test binary that died").to_owned())))
     }
+}
+
+/// The test of the last binary that has been running for longest, by what the harness says after a minute.
+fn running(output: &str) -> Option<String> {
+    let last = output.rsplit("\nrunning ").next()?;
+    let (before, _) = last.split_once(" has been running for over ")?;
+    // Dots for the tests before it may stand on the same line.
+    before.rsplit("test ").next().map(str::to_owned)
 }
 
 /// Seconds of processor time of all children that have ended, by Linux's count.
@@ -219,4 +281,18 @@ fn children_seconds() -> f64 {
         stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok());
     (ticks(13).unwrap_or(0.0) + ticks(14).unwrap_or(0.0)) / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_that_hangs_is_named() {
+        let slow = "\nrunning 2 tests\n.test slow has been running for over 60 seconds\n.\n";
+        let second = "\nrunning 3 tests\n..test a::stuck has been running for over 60 seconds\n";
+        assert_eq!(running(&format!("{slow}{second}")).as_deref(), Some("a::stuck"));
+        assert_eq!(running(&format!("{slow}\nrunning 1 test\n")), None);
+        assert_eq!(running(""), None);
+    }
 }
