@@ -226,9 +226,8 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
             Some(effects) => Deed::CrashAfterEffects(effects as u32),
             None => {
                 let operations = words.setting_upto("operations", MANY)?;
-                Deed::CrashAfterOperations(
-                    operations.ok_or("after how many effects or operations?")?,
-                )
+                let unsaid = || words.wrong(0, "after how many? effects=K or operations=K");
+                Deed::CrashAfterOperations(operations.ok_or_else(unsaid)?)
             }
         },
         "kill" => Deed::Kill,
@@ -365,6 +364,7 @@ mod tests {
             ("crash 1 keep=some", "word 3, `keep=some`: not a number, `nothing` or `everything`"),
             ("cut 1-2", "word 2, `1-2`: not a link like `1->2`"),
             ("crash", "word 2 is missing"),
+            ("crash-after 1", "word 1, `crash-after`: after how many? effects=K or operations=K"),
             ("wait 3600000001", "word 2, `3600000001`: more than 3600000000"),
             ("tick all 100001", "word 3, `100001`: more than 100000"),
             ("propose 1 a size=5000000", "word 4, `size=5000000`: more than 4194304"),

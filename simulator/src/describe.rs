@@ -8,7 +8,7 @@ use raft_core::message::{AppendResult, Body, Message};
 use raft_core::ready::ReadRejected;
 use raft_core::status::Standing;
 use raft_core::ticket::{End, UnknownReason};
-use raft_core::types::{EntryId, NodeId};
+use raft_core::types::{EntryId, NodeId, Term};
 
 use crate::cluster::{Happened, role};
 
@@ -132,6 +132,11 @@ fn why_no_vote(standing: &Standing) -> String {
         Standing::NotMember => "not-member".into(),
         _ => "voter".into(),
     }
+}
+
+/// A term in which something was committed, or nothing.
+pub(crate) fn term_or_nothing(term: Option<Term>) -> String {
+    term.map_or("nothing".into(), |term| format!("term {term}"))
 }
 
 /// A node, or nobody.

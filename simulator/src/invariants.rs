@@ -13,7 +13,7 @@ use raft_core::ready::ReadTicket;
 use raft_core::ticket::{End, Ticket};
 use raft_core::types::{EntryId, LogIndex, NodeId, Term};
 
-use crate::describe::{describe_end, describe_message, somebody};
+use crate::describe::{describe_end, describe_message, somebody, term_or_nothing};
 use crate::image::{Image, Written};
 use crate::ledger::News;
 pub use violation::{Cause, Rule, Violation};
@@ -366,8 +366,7 @@ impl Ghost {
                 });
                 let committed = self.committed.get(&id.index).map(|(term, _)| *term);
                 self.check(committed == Some(id.term), Rule::StateMachineSafety, || {
-                    let committed =
-                        committed.map_or("nothing".into(), |term| format!("term {term}"));
+                    let committed = term_or_nothing(committed);
                     format!("node {node} applies {id}, where {committed} is committed")
                 });
                 self.check(durable.holds(id), Rule::ClaimIsDurable, || {

@@ -9,6 +9,7 @@ use super::Violation;
 use super::disk::Disk;
 use super::member::check;
 use super::story::describe;
+use crate::describe::somebody;
 
 /// The latest term in which something left that claims it, and the vote that left in it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,7 +94,8 @@ fn is_durable(message: &Message, disk: &Disk) -> Result<(), Violation> {
     if let Some(candidate) = vote(message) {
         let is_true = durable == HardState { term, voted_for: Some(candidate) };
         claim(is_true, &|| {
-            format!("a vote for {:?} in term {} is durable", durable.voted_for, durable.term)
+            let vote = somebody(durable.voted_for);
+            format!("a vote for {vote} in term {} is durable", durable.term)
         })?;
     }
     let last = disk.last();

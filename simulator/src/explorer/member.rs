@@ -407,7 +407,7 @@ fn start(
 ) -> Result<Node, Violation> {
     let recovered = disk.recover(setup.plant);
     let mut node = Node::new(setup.config(), &recovered, bootstrap)
-        .map_err(|error| Violation::new("a store opens", format!("{error:?}")))?;
+        .map_err(|error| Violation::new("a store opens", error.to_string()))?;
     node.number_questions_from(1 + life * QUESTIONS_MAX);
     Ok(node)
 }

@@ -9,6 +9,7 @@ use super::facts::{Entries, Facts, UNKNOWN};
 use super::member::check;
 use super::state::{OpenRead, State};
 use super::world::{Effect, Ends, World};
+use crate::describe::{describe_end, term_or_nothing};
 
 /// Brings what is remembered up to date with what the member in this place did, and judges that.
 pub(super) fn remember(
@@ -43,7 +44,8 @@ fn commits(next: &mut State, facts: &Facts) -> Result<(), Violation> {
         }
         let committed = next.committed_term(index);
         check(term.is_none() || term == committed, "a place is committed once", || {
-            format!("n{} commits {index}@{term:?}, and {committed:?} is committed", facts.node)
+            let (term, committed) = (term_or_nothing(term), term_or_nothing(committed));
+            format!("n{} commits {index} of {term}, and {committed} is committed", facts.node)
         })?;
     }
     Ok(())
@@ -133,7 +135,8 @@ fn proposal_ended(next: &State, node: NodeId, outcome: &Outcome) -> Result<(), V
             End::Unknown(_) => true,
         };
         check(is_true, "a proposal ends as it is said to", || {
-            format!("n{node} says {end:?} of {index}@{term}, and {committed:?} is committed there")
+            let (end, committed) = (describe_end(end), term_or_nothing(committed));
+            format!("n{node} says {end} of {index}@{term}, and {committed} is committed there")
         })?;
     }
     Ok(())
@@ -202,7 +205,8 @@ fn applied_what_is_committed(state: &State, facts: &Facts) -> Result<(), Violati
     for applied in &facts.machine {
         let committed = state.committed_term(LogIndex::from(applied.index));
         check(committed == Some(applied.term.into()), "state machine safety", || {
-            format!("n{} applied {applied:?}, and {committed:?} is committed", facts.node)
+            let committed = term_or_nothing(committed);
+            format!("n{} applied {applied:?}, and {committed} is committed", facts.node)
         })?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use super::setup::{Budget, Setup};
 use super::state::State;
 use super::world::{Action, Step, World};
 use super::{Violation, rules};
+use crate::cluster::role;
 
 /// Why a path can't be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +175,7 @@ pub(super) fn tell(
             let (before, after) = (world.facts(before), world.facts(after));
             let node = after.node;
             if (before.role, before.term) != (after.role, after.term) {
-                story.push(format!("#   n{node} is {:?} in term {}", after.role, after.term));
+                story.push(format!("#   n{node} is {} in term {}", role(after.role), after.term));
             }
             if before.commit != after.commit {
                 story.push(format!("#   n{node} has committed up to {}", after.commit));
@@ -306,7 +307,8 @@ pub(super) fn describe(message: &Message) -> String {
         }
         Body::ReadIndex(request) => write!(out, "ReadIndex id={}", request.id),
         Body::ReadIndexReply(reply) => {
-            write!(out, "ReadIndexReply id={} index={:?}", reply.id, reply.index)
+            let index = reply.index.map_or("refused".into(), |index| index.to_string());
+            write!(out, "ReadIndexReply id={} index={index}", reply.id)
         }
     };
     written.expect("a string takes everything");
