@@ -29,4 +29,5 @@ pub mod script;
 pub mod setup;
 pub mod storage;
 pub mod swarm;
+pub mod tally;
 pub mod world;

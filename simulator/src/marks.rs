@@ -8,6 +8,8 @@ pub(crate) mod sight;
 
 use std::cell::RefCell;
 
+use crate::tally::Tally;
+
 macro_rules! marks {
     ($($mark:ident $name:literal,)*) => {
         /// A place that a run should come by.
@@ -107,31 +109,7 @@ marks! {
 }
 
 /// How often which mark was hit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hits(Vec<u64>);
-
-impl Default for Hits {
-    fn default() -> Self {
-        Hits(vec![0; Mark::ALL.len()])
-    }
-}
-
-impl Hits {
-    /// How often this one was hit.
-    pub fn of(&self, mark: Mark) -> u64 {
-        self.0[mark as usize]
-    }
-
-    /// Adds the hits of other runs.
-    pub fn add(&mut self, other: &Hits) {
-        self.0.iter_mut().zip(&other.0).for_each(|(sum, hits)| *sum += hits);
-    }
-
-    /// The marks that were hit.
-    pub fn all(&self) -> impl Iterator<Item = (Mark, u64)> {
-        Mark::ALL.iter().map(|mark| (*mark, self.of(*mark))).filter(|(_, hits)| *hits > 0)
-    }
-}
+pub type Hits = Tally<Mark>;
 
 thread_local! {
     static HITS: RefCell<Hits> = RefCell::default();
@@ -139,7 +117,7 @@ thread_local! {
 
 /// The run of this thread came by.
 pub fn hit(mark: Mark) {
-    HITS.with_borrow_mut(|hits| hits.0[mark as usize] += 1);
+    HITS.with_borrow_mut(|hits| *hits.of_mut(mark) += 1);
 }
 
 /// The same, if this holds.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tally::Tally;
+
 macro_rules! kinds {
     ($($kind:ident $name:literal $is_fault:literal,)*) => {
         /// A kind of thing that happens in a run.
@@ -72,36 +74,9 @@ impl fmt::Display for Kind {
 }
 
 /// A number for each kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PerKind(Vec<u64>);
-
-impl Default for PerKind {
-    fn default() -> Self {
-        PerKind(vec![0; Kind::ALL.len()])
-    }
-}
+pub type PerKind = Tally<Kind>;
 
 impl PerKind {
-    /// A kind's number.
-    pub fn of(&self, kind: Kind) -> u64 {
-        self.0[kind as usize]
-    }
-
-    /// A kind's number, to be changed.
-    pub fn of_mut(&mut self, kind: Kind) -> &mut u64 {
-        &mut self.0[kind as usize]
-    }
-
-    /// Adds all numbers of another one.
-    pub fn add(&mut self, other: &PerKind) {
-        self.0.iter_mut().zip(&other.0).for_each(|(sum, number)| *sum += number);
-    }
-
-    /// The kinds that have a number.
-    pub fn all(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.iter().map(|kind| (*kind, self.of(*kind))).filter(|(_, number)| *number > 0)
-    }
-
     /// The sum over the faults.
     pub fn faults(&self) -> u64 {
         self.all().filter(|(kind, _)| kind.is_fault()).map(|(_, number)| number).sum()
