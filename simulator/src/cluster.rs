@@ -3,6 +3,7 @@
 //! Time is virtual, in microseconds; nodes are told of it in ticks. After every event the node that it
 //! was for is turned until it is quiet, and everything that it did is checked.
 
+mod config;
 mod life;
 mod look;
 mod pause;
@@ -15,12 +16,12 @@ use std::rc::Rc;
 use raft_core::error::{Error, Rejection};
 use raft_core::message::{Envelope, Message};
 use raft_core::ready::{Change, ReadRejected, ReadTicket, RoleName};
-use raft_core::replica::{Replica, SnapshotJob, SnapshotPolicy};
+use raft_core::replica::{Replica, SnapshotJob};
 use raft_core::ticket::{End, NotAppended, Ticket};
 use raft_core::transport::Transport;
 use raft_core::types::{Identity, LogIndex, Member, NodeId};
 use raft_core::wire::{Segments, decode};
-use raft_core::{Config, Node, Watermark};
+use raft_core::{Node, Watermark};
 
 use crate::agenda::Agenda;
 use crate::describe::{describe, describe_message};
@@ -29,7 +30,8 @@ use crate::invariants::{Cause, Ghost, Open, Rule, Violation, is_notice};
 use crate::ledger::{Ledger, hash_of, mix};
 use crate::marks::sight::{self, Glance, Sight};
 use crate::network::{Network, Packet};
-use crate::storage::{DiskFaults, Fuse, Handle, MemberDisk};
+use crate::storage::{Fuse, Handle, MemberDisk};
+pub use config::ClusterConfig;
 
 /// A tick, in microseconds.
 pub const TICK: u64 = 10_000;
@@ -42,45 +44,6 @@ const TURNS_MAX: usize = 100_000;
 
 const CLUSTER: u64 = 0x5eed;
 const GROUP: u64 = 1;
-
-/// How a cluster is made.
-#[derive(Clone, Debug)]
-pub struct ClusterConfig {
-    /// How many members.
-    pub nodes: u64,
-    /// The seed of everything.
-    pub seed: u64,
-    /// Limits and patience of every member; each gets seeds of its own.
-    pub config: Config,
-    /// When they take snapshots.
-    pub policy: SnapshotPolicy,
-    /// Whether members ask each other who they are at first, instead of being told.
-    pub asks: bool,
-    /// What their disks do.
-    pub disk: DiskFaults,
-    /// How long the writing of a snapshot takes, in microseconds.
-    pub snapshot_delay: (u64, u64),
-    /// Whether time passes for the nodes by itself, or only in [`Cluster::tick`].
-    pub ticks: bool,
-}
-
-impl ClusterConfig {
-    /// Nothing goes wrong.
-    pub fn calm(nodes: u64, seed: u64) -> Self {
-        let disk =
-            DiskFaults { write_delay: (200, 200), read_delay: (100, 100), ..DiskFaults::none() };
-        ClusterConfig {
-            nodes,
-            seed,
-            config: Config::default(),
-            policy: SnapshotPolicy::default(),
-            asks: false,
-            disk,
-            snapshot_delay: (0, 0),
-            ticks: true,
-        }
-    }
-}
 
 /// Something that clients, or the readers of a script, want to know.
 #[derive(Clone, Debug)]
@@ -126,6 +89,8 @@ impl Transport for Outbox {
 struct Server {
     disk: Rc<RefCell<MemberDisk>>,
     life: u64,
+    /// How long its clock's ticks are, in microseconds.
+    tick: u64,
     process: Option<Process>,
     /// When its disk completes something, if that is on the list of events.
     wake: Option<u64>,
@@ -180,7 +145,7 @@ impl Cluster {
     pub fn new(config: ClusterConfig) -> Self {
         let mut cluster = Cluster {
             now: 0,
-            agenda: Agenda::new(),
+            agenda: config.agenda(),
             servers: BTreeMap::new(),
             network: Network::new(config.seed),
             ghost: Ghost::default(),
@@ -196,7 +161,7 @@ impl Cluster {
         };
         for node in 1..=cluster.config.nodes {
             let disk = cluster.fresh_disk(node);
-            let server = Server { disk, life: 0, process: None, wake: None };
+            let server = Server { disk, life: 0, tick: TICK, process: None, wake: None };
             cluster.servers.insert(node, server);
         }
         for node in 1..=cluster.config.nodes {
@@ -335,7 +300,12 @@ impl Cluster {
     // Time.
 
     fn schedule(&mut self, at: u64, due: Due) {
-        self.agenda.schedule(at, due);
+        match &due {
+            Due::Arrival(Packet { from, to, .. }) if self.network.faults.in_order => {
+                self.agenda.schedule_in(from << 48 | to << 32, at, due);
+            }
+            _ => self.agenda.schedule(at, due),
+        }
     }
 
     /// Lets time pass, in microseconds.
@@ -398,7 +368,8 @@ impl Cluster {
         match due {
             Due::Arrival(packet) => self.arrive(&packet),
             Due::Tick { node, life } if self.lives(node, life) => {
-                self.schedule(self.now + TICK, Due::Tick { node, life });
+                let tick = self.servers[&node].tick;
+                self.schedule(self.now + tick, Due::Tick { node, life });
                 self.input(node, |process| process.replica.tick(1).map_err(Some));
             }
             Due::Disk { node, life } if self.lives(node, life) => {

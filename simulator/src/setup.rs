@@ -72,6 +72,7 @@ fn bounds(name: &str) -> (u64, u64) {
         "delay" | "slow_delay" | "snapshot_delay" | "write_delay" | "read_delay" | "think" => {
             (0, HOUR)
         }
+        "drift" => (0, 900),
         "loss" | "duplicates" | "slow" | "holds" | "read_errors" | "abandon" => (0, 1000),
         _ => (0, 1 << 40),
     }
@@ -252,7 +253,18 @@ pub(crate) fn values_of<'a>(
     cluster: &'a mut ClusterConfig,
     network: &'a mut NetworkFaults,
 ) -> (Vec<Named<'a>>, Vec<Named<'a>>) {
-    let ClusterConfig { nodes, seed, config, policy, asks, disk, snapshot_delay, ticks } = cluster;
+    let ClusterConfig {
+        nodes,
+        seed,
+        config,
+        policy,
+        asks,
+        disk,
+        snapshot_delay,
+        ticks,
+        drift_permille,
+        ties,
+    } = cluster;
     let both: Vec<Named<'_>> = vec![
         ("nodes", nodes),
         ("seed", seed),
@@ -287,6 +299,8 @@ pub(crate) fn values_of<'a>(
         ("delay", &mut network.delay),
         ("loss", &mut network.loss_permille),
         ("duplicates", &mut network.duplicate_permille),
+        ("drift", drift_permille),
+        ("ties", ties),
     ];
     let replicas: Vec<Named<'_>> = vec![
         ("ticks", ticks),

@@ -61,6 +61,8 @@ struct Server {
     disk: Rc<RefCell<MemberDisk>>,
     local: Arc<Local>,
     life: u64,
+    /// How long its clock's ticks are, in microseconds.
+    tick: u64,
     process: Option<Process>,
     /// When its disk has something to do, if that is on the list of events.
     wake: Option<u64>,
@@ -216,7 +218,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         let mut world = World {
             trial,
             now: 0,
-            agenda: Agenda::new(),
+            agenda: setup.cluster.agenda(),
             servers: BTreeMap::new(),
             network: Network::new(seed),
             wires: Wires::new(seed, Limits::default()),
@@ -265,6 +267,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             disk: Rc::new(RefCell::new(disk)),
             local: Arc::new(local),
             life: 0,
+            tick: TICK,
             process: None,
             wake: None,
             paused: None,
@@ -312,7 +315,8 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
         match due {
             Due::Piece(piece) => self.arrive(piece),
             Due::Tick { node, life } if self.lives(node, life) => {
-                self.schedule(self.now + TICK, Due::Tick { node, life });
+                let tick = self.servers[&node].tick;
+                self.schedule(self.now + tick, Due::Tick { node, life });
                 self.input(node, |process| process.core.tick(1));
             }
             Due::Disk { node, life } if self.lives(node, life) => {

@@ -4,7 +4,7 @@ use raft_core::replica::Replica;
 use raft_core::types::NodeId;
 use raft_core::{Bootstrap, Watermark};
 
-use super::{Cluster, Due, Outbox, Process, Server, TICK};
+use super::{Cluster, Due, Outbox, Process, Server};
 use crate::dice::Dice;
 use crate::disk::Keep;
 use crate::invariants::{Open, Rule};
@@ -26,6 +26,7 @@ impl Cluster {
         server.life += 1;
         server.wake = None;
         let life = server.life;
+        server.tick = self.config.tick_of(node, life);
         sight::start(&server.disk.borrow(), life > 1);
         if life > 1 {
             self.network.has_restarted();
@@ -74,7 +75,7 @@ impl Cluster {
         });
         self.note(&[2, node, life]);
         if self.config.ticks {
-            let offset = self.dice.below(TICK);
+            let offset = self.dice.below(self.servers[&node].tick);
             self.schedule(self.now + offset, Due::Tick { node, life });
         }
         self.settle(node);

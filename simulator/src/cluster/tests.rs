@@ -76,3 +76,19 @@ fn a_reply_to_what_was_never_asked_is_the_news_of_the_end_of_a_term() {
     assert_eq!(told(false, 0, reply(0)), None);
     assert_eq!(told(false, 0, reply(99_999)), Some(Rule::NoBug));
 }
+
+#[test]
+fn clocks_differ_and_the_leader_is_followed() {
+    let config = ClusterConfig { drift_permille: 200, ..ClusterConfig::calm(5, 3) };
+    let ticks: Vec<u64> = (1..=5).map(|node| config.tick_of(node, 1)).collect();
+    assert!(ticks.iter().all(|tick| (8_000..=12_000).contains(tick)), "{ticks:?}");
+    assert!(ticks.iter().max() > ticks.iter().min(), "{ticks:?}");
+    assert_ne!(config.tick_of(1, 1), config.tick_of(1, 2), "each life has its own");
+    let mut cluster = Cluster::new(config);
+    cluster.elect(1);
+    let term = cluster.node(1).unwrap().term();
+    cluster.run_ticks(1000);
+    assert_eq!((cluster.leader(), cluster.node(1).unwrap().term()), (Some(1), term));
+    let calm = ClusterConfig::calm(5, 3);
+    assert!((1..=5).all(|node| calm.tick_of(node, 1) == TICK));
+}

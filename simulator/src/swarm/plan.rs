@@ -83,6 +83,9 @@ impl FromStr for Profile {
     }
 }
 
+/// How badly clocks go, in thousandths: well, as cheap ones do, and as nobody's should.
+pub(crate) const DRIFTS: [u32; 4] = [0, 5, 50, 200];
+
 /// Everything that a seed decides beforehand.
 #[derive(Clone, Debug)]
 pub struct Plan<S = Setup> {
@@ -116,8 +119,19 @@ impl Plan {
             Profile::Lossy => false,
             _ => Dice::new(seed, "order").coin(),
         };
+        plan.set_clocks(seed, profile);
         plan.drop_impossible(profile);
         plan
+    }
+
+    /// How well the members' clocks go, and whether it is open what comes first of what comes at once.
+    fn set_clocks(&mut self, seed: u64, profile: Profile) {
+        let mut dice = Dice::new(seed, "clocks");
+        let cluster = &mut self.setup.cluster;
+        cluster.ties = dice.coin();
+        if matches!(profile, Profile::Pauses | Profile::Swarm) {
+            cluster.drift_permille = *dice.pick(&DRIFTS);
+        }
     }
 
     fn calm(seed: u64, dice: &mut Dice) -> Self {

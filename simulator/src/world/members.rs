@@ -12,7 +12,7 @@ use raft_host::core::{HostCore, Output, Reply};
 
 use super::watched::Seen;
 use super::{Call, Commands, Due, GROUP, Open, Oracle, Process, Watched, World, replies};
-use crate::cluster::{Happened, TICK};
+use crate::cluster::Happened;
 use crate::describe::describe;
 use crate::dice::Dice;
 use crate::invariants::{Cause, Rule};
@@ -43,6 +43,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         server.wake = None;
         let life = server.life;
         settings.config.seed = Dice::new(seed, &format!("node {node} life {life}")).number();
+        self.server(node).tick = self.setup.cluster.tick_of(node, life);
+        let server = self.server(node);
         sight::start(&server.disk.borrow(), life > 1);
         let opened = server.disk.borrow_mut().open();
         let recovered = match opened {
@@ -86,7 +88,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             jobs: Vec::new(),
             led: 0,
         });
-        let offset = self.server(node).dice.below(TICK);
+        let server = self.server(node);
+        let offset = server.dice.below(server.tick);
         self.schedule(self.now + offset, Due::Tick { node, life });
         for to in nodes.into_iter().filter(|to| *to != node) {
             self.dial_later(node, to);

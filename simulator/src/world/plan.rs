@@ -10,6 +10,7 @@ use crate::network::NetworkFaults;
 use crate::storage::DiskFaults;
 use crate::swarm::Plan;
 use crate::swarm::kinds::{Kind, PerKind};
+use crate::swarm::plan::DRIFTS;
 
 /// The plan of a seed, of at least so many steps.
 pub(super) fn draw(seed: u64, steps: u64) -> Plan<Setup> {
@@ -26,6 +27,9 @@ fn draw_setup(seed: u64, dice: &mut Dice) -> Setup {
     cluster.policy = draw_policy(dice);
     cluster.disk = draw_disk(dice);
     cluster.snapshot_delay = if dice.coin() { (0, 0) } else { (0, 30_000) };
+    let mut clocks = Dice::new(seed, "clocks");
+    cluster.ties = clocks.coin();
+    cluster.drift_permille = *clocks.pick(&DRIFTS);
     let clients = dice.between(1, 8);
     Setup {
         cluster,
