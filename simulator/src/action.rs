@@ -20,7 +20,7 @@ use std::fmt;
 
 use raft_core::types::NodeId;
 
-use crate::disk::Keep;
+use crate::disk::{Decay, Keep};
 use crate::network::Link;
 use crate::setup::HOUR;
 
@@ -99,6 +99,9 @@ pub enum Deed {
     Kill,
     /// It starts.
     Restart,
+    /// It loses power, and something on its disk decays: in a file whose name begins like this, at a place
+    /// that the seed chooses.
+    Rot(Decay, String, u64),
     /// It gets a new, empty disk.
     Wipe,
     /// It ends in order.
@@ -138,6 +141,7 @@ cut A->B ..   mend A->B ..   hold A->B ..   unhold A->B ..   heal   break A->B
 release [A->B | oldest | some=SEED]
 propose N WORD [size=BYTES] [times=K]   read N   campaign N   elect N   isolate N
 crash N [keep=nothing|everything|only:K|all-but:K|SEED]   kill N   restart N   wipe N   stop N
+rot N kind=flip|lost-write|misdirected|stale-segment [file=PREFIX] [at=SEED]
 crash-after N effects=K|operations=K   pause N   resume N [TICKS]   burst N TICKS
 stall N   unstall N   fail-write N   fill N BYTES   snapshot N   peer-lost N P   unreachable N P
 ";
@@ -232,6 +236,12 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
         },
         "kill" => Deed::Kill,
         "restart" => Deed::Restart,
+        "rot" => {
+            let (place, kind) = words.value("kind").ok_or("what is to happen, kind=flip?")?;
+            let kind = kind.parse().map_err(|()| words.wrong(place, "no such kind of damage"))?;
+            let prefix = words.value("file").map_or("", |(_, prefix)| prefix);
+            Deed::Rot(kind, prefix.into(), words.setting("at")?.unwrap_or(0))
+        }
         "wipe" => Deed::Wipe,
         "stop" => Deed::Stop,
         "stall" => Deed::Stall,
@@ -318,6 +328,13 @@ impl Deed {
             Deed::CrashAfterOperations(count) => write!(f, "crash-after {node} operations={count}"),
             Deed::Kill => write!(f, "kill {node}"),
             Deed::Restart => write!(f, "restart {node}"),
+            Deed::Rot(kind, prefix, seed) => {
+                write!(f, "rot {node} kind={kind}")?;
+                if !prefix.is_empty() {
+                    write!(f, " file={prefix}")?;
+                }
+                write!(f, " at={seed}")
+            }
             Deed::Wipe => write!(f, "wipe {node}"),
             Deed::Stop => write!(f, "stop {node}"),
             Deed::Stall => write!(f, "stall {node}"),
@@ -346,6 +363,8 @@ mod tests {
                      campaign 1\nelect 1\nisolate 1\ncrash 1 keep=nothing\ncrash 1 keep=everything\n\
                      crash 1 keep=only:4\ncrash 1 keep=all-but:5\ncrash 1 keep=6\n\
                      crash-after 1 effects=3\ncrash-after 1 operations=3\nkill 1\nrestart 1\nwipe 1\n\
+                     rot 1 kind=flip at=7\nrot 1 kind=lost-write file=wal- at=0\n\
+                     rot 1 kind=misdirected at=1\nrot 1 kind=stale-segment at=2\n\
                      stop 1\nstall 1\nunstall 1\nfail-write 1\nfill 1 512\nsnapshot 1\npeer-lost 1 2\n\
                      unreachable 1 2\nburst 1 9\npause 1\nresume 1 4";
         for line in lines.lines() {

@@ -64,6 +64,8 @@ pub enum Happened {
     ReadRejected(NodeId, ReadTicket, ReadRejected),
     /// A node keeps silent from now on.
     Fenced(NodeId, String),
+    /// A member did not start, because its store is damaged.
+    NotStarted(NodeId, String),
     /// A node installed a snapshot.
     Restored(NodeId, LogIndex),
 }

@@ -87,6 +87,7 @@ pub fn describe(happened: &Happened) -> String {
             format!("n{node} rejects read {}: {}", read.number(), why_rejected(*reason))
         }
         Happened::Fenced(node, why) => format!("n{node} is fenced: {why}"),
+        Happened::NotStarted(node, why) => format!("n{node} does not start: {why}"),
         Happened::Restored(node, index) => format!("n{node} restores its state as of {index}"),
     }
 }

@@ -20,6 +20,8 @@
 //! assert!(file.len().is_err(), "the process that held it is gone");
 //! ```
 
+mod memory;
+mod rot;
 mod state;
 
 use std::io;
@@ -29,6 +31,8 @@ use raft_storage::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use state::{Chance, FileId, State};
 
 use crate::marks::{Mark, hit};
+
+pub use rot::{Damage, Decay, LastBatch};
 
 /// Which of the changes that no sync has covered are there after a crash. They are numbered from
 /// the oldest, from 0, up to [`SimDisk::unsynced`].

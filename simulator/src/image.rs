@@ -2,6 +2,7 @@
 //! docs/wal-format.md, which shares no code with the log's own recovery. The two must agree.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use raft_core::snapshot::SnapshotMeta;
 use raft_core::storage::Recovered;
 use raft_core::types::{EntryId, HardState, LogIndex, Member, Term};
 
-use crate::disk::SimDisk;
+use crate::disk::{LastBatch, SimDisk};
 use crate::ledger::hash_of;
 use crate::marks::{Mark, hit_if};
 
@@ -43,6 +44,8 @@ struct Cursor {
 #[derive(Clone, Debug)]
 pub struct Image {
     cursor: Cursor,
+    /// Where the last batch is in its segment.
+    last_batch: (u64, Range<usize>),
     hard_state: HardState,
     snapshot: Option<Arc<SnapshotMeta>>,
     /// Snapshots whose contents were found to be durable.
@@ -58,6 +61,7 @@ pub struct Image {
 impl Default for Image {
     fn default() -> Self {
         Image {
+            last_batch: (0, 0..0),
             cursor: Cursor { segment: 1, offset: SECTOR, sequence: 1, previous: 0 },
             hard_state: HardState::default(),
             snapshot: None,
@@ -131,6 +135,12 @@ impl Image {
         std::mem::take(&mut self.dropped)
     }
 
+    /// The last batch that was synced, which decay may make look as if it never had been.
+    pub fn last_batch(&self) -> LastBatch {
+        let (segment, bytes) = self.last_batch.clone();
+        LastBatch { file: segment_name(segment), bytes }
+    }
+
     /// The segment that is written to.
     pub fn segment(&self) -> u64 {
         self.cursor.segment
@@ -200,6 +210,8 @@ impl Image {
         }
         let records = read_records(records, payload)?;
         records.into_iter().for_each(|record| self.apply(record));
+        let start = self.cursor.offset;
+        self.last_batch = (self.cursor.segment, start..start + length);
         self.cursor.offset += length;
         self.cursor.sequence += 1;
         self.cursor.previous = crc;

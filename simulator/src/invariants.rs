@@ -317,7 +317,9 @@ impl Ghost {
         let applied = core.last_applied();
         // A later one may have taken the log's place before this one could be restored.
         let is_replaced = snapshot < core.status().compacted.index;
-        self.check(snapshot <= applied || is_replaced, Rule::StateMachineSafety, || {
+        // Who can't restore it, because it is damaged, is fenced and applies nothing.
+        let may_lag = is_replaced || core.is_fenced();
+        self.check(snapshot <= applied || may_lag, Rule::StateMachineSafety, || {
             format!("the snapshot of node {node} is at {snapshot}, and applied is {applied}")
         });
         let on_disk = durable.snapshot().map_or(0, |meta| meta.last.index);

@@ -44,7 +44,13 @@ pub fn recover(cluster: &mut Cluster, core: &[NodeId]) {
         cluster.network.heal();
     }
     restart(cluster, &everybody);
-    progress(cluster, &everybody);
+    if !cluster.has_whole_majority() {
+        return outlast(cluster);
+    }
+    replace_damaged(cluster);
+    let able: Vec<NodeId> =
+        everybody.into_iter().filter(|node| !cluster.is_damaged(*node)).collect();
+    progress(cluster, &able);
     if cluster.violation().is_none() {
         check_idle(cluster);
         check_end(cluster);
@@ -90,6 +96,25 @@ fn restart(cluster: &mut Cluster, nodes: &[NodeId]) {
         cluster.restart(*node);
     }
     cluster.release(|_| true);
+}
+
+/// Where members ask who they are, somebody gives a damaged one another disk. Elsewhere it stays down.
+fn replace_damaged(cluster: &mut Cluster) {
+    for node in cluster.nodes() {
+        if cluster.is_damaged(node) && cluster.may_wipe(node) {
+            cluster.wipe(node);
+            cluster.restart(node);
+        }
+    }
+}
+
+/// More disks have decayed than anybody can bear: nothing can be asked of the members but that they are not
+/// wrong, for as long as they could have elected some leaders.
+fn outlast(cluster: &mut Cluster) {
+    cluster.run_ticks(20 * u64::from(cluster.config().config.election_timeout_ticks));
+    for node in cluster.nodes() {
+        cluster.shut_down(node);
+    }
 }
 
 /// These members are connected and run.
@@ -193,8 +218,8 @@ fn check_idle(cluster: &mut Cluster) {
 /// Looks at everybody's state, and lets everybody end in order.
 fn check_end(cluster: &mut Cluster) {
     let acknowledged: Vec<_> = cluster.ghost().acknowledgements().collect();
-    for node in cluster.nodes().filter(|node| !cluster.is_wiped(*node)) {
-        let ledger = cluster.ledger(node).expect("everybody runs");
+    for node in cluster.nodes().filter(|node| !cluster.is_lost(*node)) {
+        let ledger = cluster.ledger(node).expect("everybody else runs");
         let held = |at| ledger.at(at).map(hash_of);
         if let Some(lost) = acknowledged.iter().find(|(at, hash)| held(*at) != Some(*hash)) {
             let what = format!("node {node} lacks the acknowledged {}", lost.0);

@@ -102,6 +102,11 @@ marks! {
     WriteFailed "a disk fails to write or to sync",
     WriteStalled "a write waits for a disk that has stalled",
     DiskFull "a write is refused by a full disk",
+    Decayed "a durable byte decays while its member is down",
+    DamageRefused "a damaged log is refused at a start, with the place",
+    DamagedSnapshotRefused "a state is not restored from a damaged snapshot",
+    DamageHarmless "a store opens in spite of damage, with all that counted",
+    DamageBeyond "damage leaves no majority of whole stores",
     LogReadDropped "the answer to a log read does not fit any more",
     // Pauses.
     PausedIntoLaterTerm "a member goes on in a term that has passed",

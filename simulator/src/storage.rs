@@ -1,6 +1,8 @@
 //! A member's disk with the thread of its log on it: the real write-ahead log over a [`SimDisk`], in
 //! the steps of the host's own thread, one at a time, so that a crash fits between any two.
 
+mod damage;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,10 +12,10 @@ use raft_core::ready::{LogRead, Receipt, Write, WriteError};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::storage::{Completion, Recovered, Storage};
 use raft_core::types::{EntryId, GroupId, Identity, LogIndex, Term};
-use raft_storage::{Wal, WalOptions};
+use raft_storage::{Wal, WalError, WalOptions};
 
 use crate::dice::Dice;
-use crate::disk::{Fault, Keep, SimDisk, Skip};
+use crate::disk::{Damage, Fault, Keep, SimDisk, Skip};
 use crate::image::{Image, Written};
 use crate::marks::{Mark, hit_if};
 
@@ -92,6 +94,8 @@ pub enum OpenFailure {
     Died,
     /// Something on the disk is not as it should be.
     Refused(String),
+    /// The disk has decayed, and the log has noticed.
+    Damaged(String),
 }
 
 /// See the module. The disk survives the process, and the thread does not.
@@ -104,6 +108,8 @@ pub struct MemberDisk {
     durable: Image,
     /// What earlier disks of this member's held durably when they were lost.
     past: Vec<Image>,
+    /// What has decayed since the member last ran.
+    damage: Option<Damage>,
     now: u64,
     // The thread.
     wal: Option<Wal<SimDisk>>,
@@ -130,6 +136,7 @@ impl MemberDisk {
             sim: SimDisk::new(),
             durable: Image::default(),
             past: Vec::new(),
+            damage: None,
             now: 0,
             wal: None,
             jobs: VecDeque::new(),
@@ -200,27 +207,37 @@ impl MemberDisk {
             Some(Missing::Directory) => self.sim.skip_sync(Skip::Directory),
             _ => {}
         }
+        let before = self.is_damaged().then(|| self.sim.files());
         let opened = self.open_log(self.sim.clone());
         self.durable.catch_up(&self.sim, self.identity.group);
         if self.sim.is_dead() {
             return Err(OpenFailure::Died);
         }
-        let (wal, recovered) = opened.map_err(OpenFailure::Refused)?;
+        let (wal, recovered) = opened.map_err(|error| match before {
+            None => OpenFailure::Refused(error.to_string()),
+            Some(before) => match self.check_refusal(&error, &before) {
+                Ok(()) => OpenFailure::Damaged(error.to_string()),
+                Err(what) => OpenFailure::Refused(what),
+            },
+        })?;
         self.wal = Some(wal);
         match self.durable.differs_from(&recovered) {
-            Some(what) if self.faults.missing.is_none() => Err(OpenFailure::Refused(what)),
+            Some(what) if self.faults.missing.is_none() => {
+                let damage = self.damage.as_ref().map(|damage| format!("{}, and ", damage.what));
+                Err(OpenFailure::Refused(damage.unwrap_or_default() + &what))
+            }
             _ => Ok(recovered),
         }
     }
 
-    fn open_log(&self, disk: SimDisk) -> Result<(Wal<SimDisk>, Recovered), String> {
+    fn open_log(&self, disk: SimDisk) -> Result<(Wal<SimDisk>, Recovered), WalError> {
         let mut options = WalOptions::default();
         options.segment_bytes = self.faults.segment_bytes;
         options.batch_bytes_max = self.faults.batch_bytes;
         options.tail_bytes_max = self.faults.tail_bytes;
         options.epoch = self.identity.member.incarnation;
-        let mut wal = Wal::open(disk, options).map_err(|error| error.to_string())?;
-        let recovered = wal.open_group(self.identity).map_err(|error| error.to_string())?;
+        let mut wal = Wal::open(disk, options)?;
+        let recovered = wal.open_group(self.identity)?;
         Ok((wal, recovered))
     }
 
@@ -232,7 +249,7 @@ impl MemberDisk {
         let mut copy = self.sim.fork();
         copy.full_after(None);
         copy.crash_with(Keep::Nothing);
-        let (_, recovered) = self.open_log(copy)?;
+        let (_, recovered) = self.open_log(copy).map_err(|error| error.to_string())?;
         self.durable.differs_from(&recovered).map_or(Ok(()), Err)
     }
 

@@ -142,6 +142,13 @@ impl Deed {
             Deed::CrashAfterOperations(operations) => {
                 cluster.disk(node).borrow_mut().crash_after(*operations);
             }
+            Deed::Rot(decay, prefix, seed) => {
+                cluster.forget_pause(node);
+                return Ok(match cluster.rot(node, *decay, prefix, *seed) {
+                    Some(what) => format!("n{node} decays: {what}\n"),
+                    None => format!("n{node} has nothing that could decay so\n"),
+                });
+            }
             Deed::Crash(_) | Deed::Kill | Deed::Restart | Deed::Wipe | Deed::Stop => {
                 self.begin_or_end(node, cluster);
             }

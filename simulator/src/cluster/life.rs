@@ -4,14 +4,15 @@ use raft_core::replica::Replica;
 use raft_core::types::NodeId;
 use raft_core::{Bootstrap, Watermark};
 
-use super::{Cluster, Due, Outbox, Process, Server};
+use super::{Cluster, Due, Happened, Outbox, Process, Server};
 use crate::dice::Dice;
-use crate::disk::Keep;
+use crate::disk::{Decay, Keep};
 use crate::invariants::{Open, Rule};
 use crate::ledger::Ledger;
 use crate::marks::sight::{self, Glance};
-use crate::marks::{Mark, hit};
+use crate::marks::{Mark, hit, hit_if};
 use crate::storage::{Fuse, Handle, OpenFailure};
+use crate::swarm::rig::Rig;
 
 impl Cluster {
     /// Starts a member's process, if it does not run.
@@ -42,6 +43,11 @@ impl Cluster {
             }
             Err(OpenFailure::Refused(what)) => {
                 return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
+            }
+            // It stays down until it gets another disk.
+            Err(OpenFailure::Damaged(what)) => {
+                self.note(&[8, node, life]);
+                return self.happened(|| Happened::NotStarted(node, what));
             }
         };
         let bootstrap = match (&recovered.snapshot, asks) {
@@ -79,6 +85,19 @@ impl Cluster {
             self.schedule(self.now + offset, Due::Tick { node, life });
         }
         self.settle(node);
+        // Whatever it reads of its past it has read now, the snapshot that its state begins with last.
+        if self.servers[&node].process.as_ref().is_some_and(|process| !process.is_fenced) {
+            self.disk(node).borrow_mut().outlives_damage();
+        }
+    }
+
+    /// Power is off at a member, and something on its disk decays. Answers what.
+    pub fn rot(&mut self, node: NodeId, decay: Decay, prefix: &str, seed: u64) -> Option<String> {
+        self.crash(node, Keep::Nothing);
+        self.note(&[7, node, seed]);
+        let what = self.disk(node).borrow_mut().rot(decay, prefix, seed)?;
+        hit_if(!self.has_whole_majority(), Mark::DamageBeyond);
+        Some(what)
     }
 
     /// Loss of power at one member.

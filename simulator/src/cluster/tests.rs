@@ -3,7 +3,9 @@ use raft_core::types::EntryId;
 use raft_core::wire::encode;
 
 use super::*;
-use crate::disk::Keep;
+use crate::disk::{Decay, Keep};
+use crate::liveness;
+use crate::swarm::rig::Rig;
 
 /// A cluster in which node 3 has lost its disk, which held nothing of what is committed.
 fn with_a_wiped_member() -> Cluster {
@@ -75,6 +77,69 @@ fn a_reply_to_what_was_never_asked_is_the_news_of_the_end_of_a_term() {
     };
     assert_eq!(told(false, 0, reply(0)), None);
     assert_eq!(told(false, 0, reply(99_999)), Some(Rule::NoBug));
+}
+
+/// Three members with something in their logs, of which node 2 is down.
+fn with_a_member_down() -> Cluster {
+    let mut config = ClusterConfig::calm(3, 7);
+    config.disk.segment_bytes = 2048;
+    let mut cluster = Cluster::new(config);
+    cluster.elect(1);
+    for _ in 0..10 {
+        cluster.propose(1, &[7; 300]).unwrap();
+        cluster.run_ticks(5);
+    }
+    cluster.crash(2, Keep::Nothing);
+    cluster
+}
+
+#[test]
+fn a_damaged_member_stays_down_and_the_others_go_on() {
+    for (decay, seed) in Decay::ALL.into_iter().flat_map(|kind| (0..10).map(move |at| (kind, at))) {
+        let mut cluster = with_a_member_down();
+        let what = cluster.rot(2, decay, "wal-", seed);
+        assert!(what.is_some(), "{decay} {seed}");
+        assert!(
+            !cluster.may_rot(1) && !cluster.eligible().contains(&2),
+            "one of three can be borne"
+        );
+        assert_eq!(cluster.rot(2, decay, "wal-", seed), None, "it is damaged already");
+        cluster.restart(2);
+        assert_eq!(cluster.violation(), None);
+        assert_ne!(cluster.is_running(2), cluster.is_damaged(2), "{what:?}");
+        liveness::recover(&mut cluster, &[1, 3]);
+        assert_eq!(cluster.violation(), None, "{what:?}");
+    }
+}
+
+#[test]
+fn a_log_that_opens_without_what_it_held_is_a_violation() {
+    let mut cluster = with_a_member_down();
+    {
+        // What the format can't tell from a batch that a crash has torn, and what decay therefore never does.
+        let disk = cluster.disk(2).borrow();
+        let last = disk.durable().last_batch();
+        disk.sim().overwrite(&last.file, last.bytes.end - 512, &[0; 512]);
+    }
+    cluster.restart(2);
+    let violation = cluster.violation().expect("an entry is gone that was acknowledged");
+    assert_eq!(violation.rule, Rule::Storage);
+    assert!(violation.what.contains("synced was"), "{violation}");
+}
+
+#[test]
+fn more_damage_than_can_be_borne_ends_in_silence() {
+    let mut cluster = with_a_member_down();
+    let acknowledged = cluster.ghost().acknowledged();
+    for node in [2, 3] {
+        cluster.rot(node, Decay::StaleSegment, "", 1).unwrap();
+        cluster.restart(node);
+        assert!(!cluster.is_running(node));
+    }
+    assert!(!cluster.has_whole_majority());
+    liveness::recover(&mut cluster, &[]);
+    assert_eq!(cluster.violation(), None);
+    assert_eq!(cluster.ghost().acknowledged(), acknowledged);
 }
 
 #[test]

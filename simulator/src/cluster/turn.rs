@@ -252,9 +252,11 @@ impl Cluster {
         process.is_fenced = true;
         hit(Mark::Fenced);
         if !server.disk.borrow().has_failed() {
-            let why = process.replica.node().status().fenced;
-            let why = why.map_or(String::new(), |error| error.to_string());
-            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why}"));
+            let fenced = process.replica.node().status().fenced;
+            let why = fenced.map_or(String::new(), |error| error.to_string());
+            if let Err(what) = server.disk.borrow().check_fence(&why) {
+                ghost.broke(Rule::Storage, format!("node {node}: {what}"));
+            }
         }
         let open = &process.open;
         if !open.proposals.is_empty() || !open.reads.is_empty() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use raft_storage::disk::SECTOR_BYTES;
 
+use super::memory::Memory;
 use super::{Fault, Keep, Skip};
 
 /// Names an open or named file, whatever it is called.
@@ -103,6 +104,15 @@ impl Contents {
 }
 
 impl Image {
+    /// As [`apply`](Self::apply), for what becomes durable: what was there before is remembered.
+    fn keep(&mut self, change: &Change, memory: &mut Memory) {
+        let Change::Sector { file, number, bytes } = change else { return self.apply(change) };
+        let contents = self.files.entry(*file).or_default();
+        let there = contents.bytes.get(number * SECTOR_BYTES..).unwrap_or_default();
+        memory.replaces(*file, *number, &there[..there.len().min(SECTOR_BYTES)], bytes);
+        contents.put_sector(*number, bytes);
+    }
+
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Sector { file, number, bytes } => {
@@ -144,6 +154,8 @@ pub(super) struct State {
     durable: Image,
     /// On the way from one to the other, oldest first.
     pending: Vec<Change>,
+    /// What was durable once.
+    pub(super) memory: Memory,
     file_next: FileId,
     /// Lives of the process; handles of an earlier one are dead.
     pub(super) life: u64,
@@ -260,9 +272,24 @@ impl State {
     }
 
     pub(super) fn sync_data(&mut self, file: FileId) {
-        if !self.skips.iter().any(|skip| self.skips_data(skip, file)) {
-            self.flush(|change| change.file() == Some(file));
+        if self.skips.iter().any(|skip| self.skips_data(skip, file)) {
+            return;
         }
+        self.flush(|change| change.file() == Some(file));
+        if self.memory.wants_a_copy()
+            && let Some(name) = self.name_of(file).filter(|name| name.starts_with("wal-"))
+        {
+            let contents = &self.durable.files[&file];
+            if contents.length == contents.bytes.len() {
+                self.memory.keep_copy(name, contents.bytes.clone());
+            }
+        }
+    }
+
+    /// What a file is durably called.
+    pub(super) fn name_of(&self, file: FileId) -> Option<String> {
+        let mut names = self.durable.names.iter();
+        names.find(|(_, named)| **named == file).map(|(name, _)| name.clone())
     }
 
     fn skips_data(&self, skip: &Skip, file: FileId) -> bool {
@@ -312,7 +339,7 @@ impl State {
         self.pending.retain(|change| {
             let is_covered = covers(change);
             if is_covered {
-                self.durable.apply(change);
+                self.durable.keep(change, &mut self.memory);
             }
             !is_covered
         });
@@ -326,7 +353,7 @@ impl State {
             match change {
                 Change::Sector { file: of, .. } if of == file => {
                     if chance.below(2) == 0 {
-                        self.durable.apply(&change);
+                        self.durable.keep(&change, &mut self.memory);
                     }
                 }
                 _ => self.pending.push(change),
@@ -345,7 +372,7 @@ impl State {
         for (number, change) in std::mem::take(&mut self.pending).iter().enumerate() {
             let ordered = change.ordered();
             if choose.keeps(number) && !ordered.iter().any(|what| lost.contains(what)) {
-                self.durable.apply(change);
+                self.durable.keep(change, &mut self.memory);
             } else {
                 lost.extend(ordered);
             }
@@ -362,6 +389,15 @@ impl State {
         self.faults.clear();
         self.has_failed = false;
         self.crash_at = None;
+    }
+
+    /// A file is another one, behind everybody's back.
+    pub(super) fn replace(&mut self, name: &str, bytes: Arc<Vec<u8>>) {
+        for image in [&mut self.cache, &mut self.durable] {
+            let Some(file) = image.names.get(name) else { continue };
+            let length = bytes.len();
+            image.files.insert(*file, Contents { bytes: bytes.clone(), length });
+        }
     }
 
     /// Changes bytes of the medium behind everybody's back.

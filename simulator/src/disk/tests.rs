@@ -254,3 +254,82 @@ fn decay_changes_cache_and_disk() {
     let bytes = disk.contents("file").unwrap();
     assert_eq!((byte[0], bytes[600], &bytes[1019..]), (b'c', b'c', b"azzzz".as_slice()));
 }
+
+/// A disk with two segments: some sectors of the second were written twice.
+fn with_a_past() -> SimDisk {
+    let mut disk = SimDisk::new();
+    for (number, name) in [(0, "wal-1"), (1, "wal-2")] {
+        let file = disk.open(name, OpenMode::Create).unwrap();
+        file.set_len(4096).unwrap();
+        disk.sync_dir().unwrap();
+        for round in 1..=2_u8 {
+            for sector in 0..8 {
+                let byte = 64 * number + 16 * round + sector as u8;
+                file.write_at(&[byte; 512], sector * 512).unwrap();
+                file.sync_data().unwrap();
+            }
+        }
+    }
+    disk.crash_with(Keep::Nothing);
+    disk
+}
+
+/// Sectors of both segments that differ.
+fn differing(a: &SimDisk, b: &SimDisk) -> Vec<(String, usize, usize)> {
+    let mut differing = Vec::new();
+    for name in ["wal-1", "wal-2"] {
+        let (a, b) = (a.contents(name).unwrap(), b.contents(name).unwrap());
+        assert_eq!(a.len(), b.len());
+        for (number, (a, b)) in a.chunks(512).zip(b.chunks(512)).enumerate() {
+            let bits = a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones() as usize).sum();
+            differing.extend((bits > 0).then(|| (name.to_string(), number, bits)));
+        }
+    }
+    differing
+}
+
+#[test]
+fn decay_is_what_its_kind_says_and_the_same_for_the_same_seed() {
+    let disk = with_a_past();
+    for (decay, seed) in Decay::ALL.into_iter().flat_map(|kind| (0..50).map(move |at| (kind, at))) {
+        let rotten = || {
+            let mut copy = disk.fork();
+            let damage = copy.rot(decay, "wal-2", seed, &LastBatch::default());
+            (copy, damage)
+        };
+        let (after, damage) = rotten();
+        assert_eq!(damage, rotten().1);
+        let what = damage.expect("there is enough").what;
+        let changed = differing(&disk, &after);
+        assert!(!changed.is_empty() && changed.iter().all(|(name, ..)| name == "wal-2"), "{what}");
+        let (_, number, bits) = changed[0];
+        let now = after.contents("wal-2").unwrap();
+        match decay {
+            Decay::Flip => assert_eq!((changed.len(), bits), (1, 1), "{what}"),
+            // Zeroes, before the first round, and what the first round wrote, before the second.
+            Decay::LostWrite => {
+                assert_eq!(changed.len(), 1, "{what}");
+                assert!([0, 64 + 16 + number as u8].contains(&now[number * 512]), "{what}");
+            }
+            Decay::Misdirected => assert_eq!(changed.len(), 1, "{what}"),
+            Decay::StaleSegment => assert!(changed.len() > 1, "{what}"),
+        }
+        let mut later = after.fork();
+        later.crash_with(Keep::Nothing);
+        assert_eq!(differing(&after, &later), [], "no loss of power heals it");
+    }
+}
+
+#[test]
+fn decay_does_nothing_that_the_format_says_nobody_can_see() {
+    let disk = with_a_past();
+    let last = LastBatch { file: "wal-2".into(), bytes: 1024..4096 };
+    for (decay, seed) in Decay::ALL.into_iter().flat_map(|kind| (0..50).map(move |at| (kind, at))) {
+        let mut copy = disk.fork();
+        let damage = copy.rot(decay, "wal-2", seed, &last);
+        let zeroes = copy.contents("wal-2").unwrap()[1024..].chunks(512).any(|s| s == [0; 512]);
+        assert!(!zeroes, "{damage:?}");
+        let itself = damage.is_some_and(|damage| damage.what.contains("earlier copy of itself"));
+        assert!(!itself, "the head of the log is put back");
+    }
+}

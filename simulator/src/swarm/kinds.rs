@@ -65,6 +65,8 @@ kinds! {
     Hold "message held back" true,
     ReadError "read error" true,
     BreakStream "broken stream" true,
+    Rot "decay of a disk" true,
+    RotBeyond "decay of more disks than can be borne" true,
 }
 
 impl fmt::Display for Kind {

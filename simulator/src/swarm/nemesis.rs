@@ -7,7 +7,7 @@ use super::rig::Rig;
 use crate::action::{Action, Deed, Release, links_of};
 use crate::cluster::TICK;
 use crate::dice::Dice;
-use crate::disk::Keep;
+use crate::disk::{Decay, Keep};
 use crate::network::Link;
 
 /// See the module. Each kind of action has a stream of chance of its own, so that one more or less of a
@@ -39,7 +39,10 @@ impl Nemesis {
     /// What is done before anything else, where members lose their disks and messages are held back.
     pub(super) fn begin(&mut self, rates: &PerKind, rig: &impl Rig) -> Vec<Action> {
         let rate = 20 * rates.of(Kind::Wipe);
-        if rates.of(Kind::Hold) == 0 || !rig.may_wipe() || !self.wants(Kind::Wipe, rate) {
+        if rates.of(Kind::Hold) == 0
+            || !rig.nodes().all(|node| rig.may_wipe(node))
+            || !self.wants(Kind::Wipe, rate)
+        {
             return Vec::new();
         }
         wipe_among_strangers(&mut self.streams[Kind::Wipe as usize], rig)
@@ -73,11 +76,7 @@ impl Nemesis {
             Kind::Kill => return vec![Action::At(leader_often, Deed::Kill)],
             Kind::CrashFreshLeader => return crash_fresh_leader(dice, rig),
             Kind::CrashToQuorum => return crash_to_quorum(dice, rig),
-            Kind::Restart if rig.is_running(node) && !rig.is_well(node) => {
-                let crash = Action::At(node, Deed::Crash(Keep::Nothing));
-                return vec![crash, Action::At(node, Deed::Restart)];
-            }
-            Kind::Restart => Deed::Restart,
+            Kind::Restart => return restart(dice, node, rig),
             Kind::Partition => return partition(dice, leader_often, rig),
             Kind::OneWay => return one_way(dice, leader_often, rig),
             Kind::Topology => {
@@ -103,7 +102,9 @@ impl Nemesis {
             Kind::Pause => return vec![Action::At(leader_often, Deed::Pause)],
             Kind::Resume => Deed::Resume(dice.between(1, 100) as u32),
             Kind::Stop => Deed::Stop,
-            Kind::Wipe if !rig.may_wipe() => return Vec::new(),
+            Kind::Rot => return rot(dice, rig),
+            Kind::RotBeyond => return rot_beyond(dice, rig),
+            Kind::Wipe if !rig.may_wipe(node) => return Vec::new(),
             Kind::Wipe => Deed::Wipe,
             Kind::BreakStream => {
                 let streams = rig.streams();
@@ -116,6 +117,24 @@ impl Nemesis {
         };
         vec![Action::At(node, deed)]
     }
+}
+
+/// What fails to run is ended first. Who was refused will be again; now and then somebody tries all the same,
+/// or gives it another disk.
+fn restart(dice: &mut Dice, node: NodeId, rig: &impl Rig) -> Vec<Action> {
+    let restart = Action::At(node, Deed::Restart);
+    if rig.is_damaged(node) {
+        if rig.may_wipe(node) && dice.coin() {
+            return vec![Action::At(node, Deed::Wipe), restart];
+        }
+        if dice.permille(800) {
+            return Vec::new();
+        }
+    }
+    if rig.is_running(node) && !rig.is_well(node) {
+        return vec![Action::At(node, Deed::Crash(Keep::Nothing)), restart];
+    }
+    vec![restart]
 }
 
 fn propose(dice: &mut Dice, node: NodeId, rig: &impl Rig) -> Vec<Action> {
@@ -138,6 +157,55 @@ fn crash(dice: &mut Dice) -> Deed {
         1 => Keep::Everything,
         _ => Keep::Random(dice.number()),
     })
+}
+
+/// A disk decays, and mostly its member starts at once.
+fn rot(dice: &mut Dice, rig: &impl Rig) -> Vec<Action> {
+    let nodes: Vec<NodeId> = rig.nodes().filter(|node| rig.may_rot(*node)).collect();
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let node = *dice.pick(&nodes);
+    let mut actions = vec![Action::At(node, crash(dice)), decay(dice, node, rig)];
+    if dice.permille(700) {
+        actions.push(Action::At(node, Deed::Restart));
+    }
+    actions
+}
+
+fn decay(dice: &mut Dice, node: NodeId, rig: &impl Rig) -> Action {
+    let kind = *dice.pick(&Decay::ALL);
+    // Segments are many, snapshots few, and damage in the last batch is the hardest to tell from a tear.
+    let last = rig.disk(node).borrow().durable().last_batch().file;
+    let prefix = *dice.pick(&["", "snapshot-", &last]);
+    let prefix = if kind == Decay::StaleSegment { "" } else { prefix };
+    Action::At(node, Deed::Rot(kind, prefix.into(), dice.number()))
+}
+
+/// Half of the disks decay, or more of them, and the others go on: nothing can be asked of them but not to
+/// be wrong.
+fn rot_beyond(dice: &mut Dice, rig: &impl Rig) -> Vec<Action> {
+    let mut nodes: Vec<NodeId> = rig.nodes().collect();
+    let kept = dice.below(rig.size().div_ceil(2)) as usize;
+    for _ in 0..kept {
+        nodes.remove(dice.below(nodes.len() as u64) as usize);
+    }
+    let mut actions = Vec::new();
+    for node in nodes {
+        actions.extend([Action::At(node, crash(dice)), decay(dice, node, rig)]);
+        if dice.coin() {
+            actions.extend([Action::At(node, Deed::Restart), Action::Wait(dice.below(50 * TICK))]);
+        }
+    }
+    for node in rig.nodes() {
+        actions.push(Action::At(node, Deed::Restart));
+    }
+    for node in rig.nodes() {
+        let proposal = Deed::Propose { word: "beyond".into(), size: 0, times: 1 };
+        actions.extend([Action::Wait(dice.below(100 * TICK)), Action::At(node, proposal)]);
+        actions.push(Action::At(node, Deed::Read));
+    }
+    actions
 }
 
 /// Before anything else: one member is wiped while another one has not heard of it. The two stores name

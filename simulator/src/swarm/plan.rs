@@ -27,7 +27,7 @@ pub enum Profile {
     Lossy,
     /// Power fails, processes die, at any point.
     CrashStorm,
-    /// Disks are slow, fail, fill up and can't be read.
+    /// Disks are slow, fail, fill up, can't be read, and decay.
     DiskRot,
     /// Links are cut: one way, in halves, in named shapes.
     Partition,
@@ -120,6 +120,7 @@ impl Plan {
             _ => Dice::new(seed, "order").coin(),
         };
         plan.set_clocks(seed, profile);
+        plan.set_decay(seed, profile);
         plan.drop_impossible(profile);
         plan
     }
@@ -131,6 +132,20 @@ impl Plan {
         cluster.ties = dice.coin();
         if matches!(profile, Profile::Pauses | Profile::Swarm) {
             cluster.drift_permille = *dice.pick(&DRIFTS);
+        }
+    }
+
+    /// Whether disks decay, and whether at last more of them do than anybody can bear.
+    fn set_decay(&mut self, seed: u64, profile: Profile) {
+        let mut dice = Dice::new(seed, "decay");
+        match profile {
+            Profile::DiskRot => {
+                self.setup.cluster.asks = dice.permille(300);
+                self.rate(&[(Kind::Rot, *dice.pick(&[5, 20]))]);
+                self.rate(&[(Kind::RotBeyond, u64::from(dice.permille(250)))]);
+            }
+            Profile::Swarm if dice.permille(300) => self.rate(&[(Kind::Rot, 3)]),
+            _ => {}
         }
     }
 
@@ -293,6 +308,10 @@ impl Plan {
         }
         if nodes < 3 || !setup.cluster.asks {
             *rates.of_mut(Kind::Wipe) = 0;
+        }
+        // Whom wipes have cost all that they can bear can't bear decay as well.
+        if nodes < 3 || rates.of(Kind::Wipe) > 0 {
+            *rates.of_mut(Kind::Rot) = 0;
         }
         // Nor where many an answer takes as long as an election.
         if setup.cluster.config.election_timeout_ticks <= 10 && setup.network.delay.1 >= 15_000 {

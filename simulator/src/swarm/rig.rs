@@ -33,23 +33,51 @@ pub(crate) trait Rig: Sight {
     /// Whether a member has lost its disk for ever.
     fn is_wiped(&self, node: NodeId) -> bool;
 
-    /// Whether one more member may lose its disk. A wiped member has no vote any more, so the others must
-    /// be a majority. Where members were told who they are, an operator has promised not to wipe any.
-    fn may_wipe(&self) -> bool {
-        let wiped = self.nodes().filter(|node| self.is_wiped(*node)).count() as u64;
-        self.asks() && 2 * (wiped + 1) < self.size()
+    /// Whether a member's disk has decayed, and no start has come through since.
+    fn is_damaged(&self, node: NodeId) -> bool {
+        self.disk(node).borrow().is_damaged()
+    }
+
+    /// Whether what a member had said can't be asked for any more, or perhaps not.
+    fn is_lost(&self, node: NodeId) -> bool {
+        self.is_wiped(node) || self.is_damaged(node)
+    }
+
+    /// How many members are lost so.
+    fn lost(&self) -> u64 {
+        self.nodes().filter(|node| self.is_lost(*node)).count() as u64
+    }
+
+    /// Whether a majority is left whose disks are whole: a wiped member has no vote any more, and a damaged
+    /// one may never start again.
+    fn has_whole_majority(&self) -> bool {
+        2 * self.lost() < self.size()
+    }
+
+    /// Whether this member may get an empty disk, and the others are still a majority. Where members were
+    /// told who they are, an operator has promised not to wipe any.
+    fn may_wipe(&self, node: NodeId) -> bool {
+        let lost = self.lost() - u64::from(self.is_damaged(node));
+        self.asks() && 2 * (lost + 1) < self.size()
+    }
+
+    /// Whether this member's disk may decay, and the others are still a majority. Who asks who it is needs
+    /// everybody's answer, so all must know.
+    fn may_rot(&self, node: NodeId) -> bool {
+        let (lost, known) = (self.lost(), self.eligible().len() as u64);
+        !self.is_lost(node) && 2 * (lost + 1) < self.size() && known + lost == self.size()
     }
 
     /// Whether a member has as many requests as it should have.
     fn is_busy(&self, node: NodeId) -> bool;
 
-    /// Members that can be asked to make progress without the others: their disks were never wiped, and
-    /// where members ask each other who they are, they know.
+    /// Members that can be asked to make progress without the others: their disks are whole and were never
+    /// wiped, and where members ask each other who they are, they know.
     fn eligible(&self) -> Vec<NodeId> {
         let knows = |node: &NodeId| {
             !self.asks() || self.disk(*node).borrow().durable().snapshot().is_some()
         };
-        self.nodes().filter(|node| !self.is_wiped(*node)).filter(knows).collect()
+        self.nodes().filter(|node| !self.is_lost(*node)).filter(knows).collect()
     }
 
     /// The longest that a message mostly takes, in microseconds.

@@ -79,6 +79,13 @@ impl<R: Rig> Run<R> {
                 if step >= plan.steps {
                     rate = after_the_planned_steps(*kind, rate, has_enough, &lacking);
                 }
+                // What nobody can bear comes last, when there is something that could be lost.
+                let is_early = step < plan.steps || !has_enough || lacking != [Kind::RotBeyond];
+                if *kind == Kind::Rot && needs_everybody(&lacking)
+                    || *kind == Kind::RotBeyond && is_early
+                {
+                    continue;
+                }
                 if step >= plan.steps * LULL && lacking.is_empty() {
                     rate = in_a_lull(*kind, rate);
                 }
@@ -125,7 +132,7 @@ impl<R: Rig> Run<R> {
         if self.is_loud {
             println!("> {action}");
         }
-        if matches!(action, Action::At(_, Deed::Wipe)) && !self.rig.may_wipe() {
+        if matches!(action, Action::At(node, Deed::Wipe) if !self.rig.may_wipe(*node)) {
             return;
         }
         self.actions.push(action.clone());
@@ -139,6 +146,7 @@ impl<R: Rig> Run<R> {
     /// Counts an action that has an effect at once.
     fn count(&mut self, kind: Kind, action: &Action) {
         let has_effect = match action {
+            _ if matches!(kind, Kind::Rot | Kind::RotBeyond) => false,
             // These come later, or never: they are counted where they happen.
             Action::At(_, Deed::CrashAfterEffects(_) | Deed::CrashAfterOperations(_)) => false,
             Action::At(_, Deed::FailWrite | Deed::Fill(_) | Deed::Stall) => false,
@@ -171,10 +179,18 @@ impl<R: Rig> Run<R> {
             (Kind::FailWrite, marks::hits(Mark::WriteFailed)),
             (Kind::Fill, marks::hits(Mark::DiskFull)),
             (Kind::ReadError, marks::hits(Mark::ReadFailed)),
+            (Kind::Rot, marks::hits(Mark::Decayed)),
+            (Kind::RotBeyond, marks::hits(Mark::DamageBeyond)),
         ] {
             *self.seen.of_mut(kind) = count;
         }
     }
+}
+
+/// Whether something is still to come that can't where a member stays down: of two that are left none lags,
+/// so that nothing is read from a log, and none of them can be spared.
+fn needs_everybody(lacking: &[Kind]) -> bool {
+    lacking.contains(&Kind::ReadError) || lacking.contains(&Kind::CrashToQuorum)
 }
 
 /// Nothing goes wrong any more but what the network does.
@@ -191,6 +207,8 @@ fn after_the_planned_steps(kind: Kind, rate: u64, has_enough: bool, lacking: &[K
     match kind {
         _ if rate == 0 => 0,
         _ if lacking.contains(&kind) => rate.max(100),
+        // Who starts again, or lags, reads from its log.
+        Kind::Crash if lacking.contains(&Kind::ReadError) => rate.max(20),
         Kind::Propose if !has_enough => rate.max(700),
         Kind::Heal | Kind::Restart | Kind::Unstall | Kind::Resume => rate.max(150),
         _ if kind.is_fault() => rate.div_ceil(4).min(3),

@@ -5,8 +5,10 @@ use raft_core::types::NodeId;
 
 use super::{GROUP, Server, World};
 use crate::action::{Action, Deed, links_of};
-use crate::disk::Keep;
+use crate::disk::{Decay, Keep};
 use crate::marks::sight::{self, Sight};
+use crate::marks::{Mark, hit_if};
+use crate::swarm::rig::Rig;
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Does an action.
@@ -49,6 +51,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             Deed::Kill => self.kill(node),
             Deed::Restart => self.start(node),
             Deed::Stop => self.shut_down(node),
+            Deed::Rot(decay, prefix, seed) => self.rot(node, *decay, prefix, *seed),
             Deed::Wipe => self.wipe(node),
             Deed::Pause => self.pause(node),
             Deed::Resume(ticks) => self.resume(node, u64::from(*ticks)),
@@ -113,8 +116,16 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
     }
 
+    /// Power is off at a member, and something on its disk decays.
+    fn rot(&mut self, node: NodeId, decay: Decay, prefix: &str, seed: u64) {
+        self.crash(node, Some(Keep::Nothing));
+        let what = self.server(node).disk.borrow_mut().rot(decay, prefix, seed);
+        self.say(|| format!("n{node} decays: {what:?}"));
+        hit_if(what.is_some() && !self.has_whole_majority(), Mark::DamageBeyond);
+    }
+
     /// A member gets a new, empty disk.
-    fn wipe(&mut self, node: NodeId) {
+    pub(super) fn wipe(&mut self, node: NodeId) {
         self.crash(node, Some(Keep::Nothing));
         self.disks += 1;
         let fresh = self.fresh_server(node, self.disks);

@@ -56,6 +56,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             Err(OpenFailure::Refused(what)) => {
                 return self.ghost.broke(Rule::Storage, format!("node {node}: {what}"));
             }
+            Err(OpenFailure::Damaged(what)) => {
+                return self.say(|| format!("n{node} does not start: {what}"));
+            }
         };
         let bootstrap = match (&recovered.snapshot, asks) {
             (_, true) => Bootstrap::Ask(nodes.clone()),
@@ -95,6 +98,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.dial_later(node, to);
         }
         self.input(node, |_| {});
+        if self.process(node).is_some_and(|process| !process.is_fenced) {
+            self.server(node).disk.borrow_mut().outlives_damage();
+        }
     }
 
     /// Hands an input to a member that runs, then does what follows from it until it is quiet.
@@ -197,7 +203,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let (is_fenced, led) = (core.is_fenced(), (core.term(), core.is_leader()));
         if is_fenced && !servers[&node].disk.borrow().has_failed() {
             let why = core.status().fenced.map_or(String::new(), |error| error.to_string());
-            ghost.broke(Rule::Storage, format!("node {node} is fenced for no reason: {why}"));
+            if let Err(what) = servers[&node].disk.borrow().check_fence(&why) {
+                ghost.broke(Rule::Storage, format!("node {node}: {what}"));
+            }
         }
         drop(disk);
         let process = self.server(node).process.as_mut().expect("it was turned");

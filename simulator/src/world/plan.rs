@@ -16,7 +16,11 @@ use crate::swarm::plan::DRIFTS;
 pub(super) fn draw(seed: u64, steps: u64) -> Plan<Setup> {
     let mut dice = Dice::new(seed, "plan");
     let setup = draw_setup(seed, &mut dice);
-    let rates = draw_rates(&setup, &mut dice);
+    let mut rates = draw_rates(&setup, &mut dice);
+    // Whom wipes have cost all that they can bear can't bear decay as well.
+    if setup.cluster.nodes >= 3 && rates.of(Kind::Wipe) == 0 {
+        *rates.of_mut(Kind::Rot) = *Dice::new(seed, "decay").pick(&[0, 0, 3, 10]);
+    }
     Plan { setup, rates, steps }
 }
 

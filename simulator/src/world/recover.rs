@@ -43,6 +43,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.network.heal();
         }
         self.progress(&everybody);
+        if !self.has_whole_majority() {
+            // Nothing can be asked of them but that they are not wrong.
+            return self.run_for(20 * self.timeout());
+        }
         self.finish();
         if self.is_over() {
             return;
@@ -88,6 +92,14 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 self.crash(*node, Some(Keep::Nothing));
             }
             self.start(*node);
+            // Where members ask who they are, somebody gives a damaged one another disk.
+            if self.is_damaged(*node) && self.may_wipe(*node) {
+                self.wipe(*node);
+                self.start(*node);
+            }
+        }
+        if !self.has_whole_majority() {
+            return;
         }
         let enough = self.counts.acknowledged + MORE;
         self.budget = enough;
@@ -176,9 +188,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         self.process(node)?.core.machine::<Watched<M>>(GROUP)
     }
 
-    /// Those that have not lost their disks.
+    /// Those whose disks are whole, and their own.
     fn members(&self) -> impl Iterator<Item = NodeId> {
-        self.nodes().filter(|node| !self.is_wiped(*node))
+        self.nodes().filter(|node| !self.is_lost(*node))
     }
 
     fn is_converged(&self) -> bool {
