@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use kv::Cluster;
+use kv::cluster::MemberAddress;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,6 +31,22 @@ Exit status:
   3  surely not done: refused, or no leader was found in time
   4  perhaps done: the cluster did not answer in time
   5  the key has another version than the expected one (cas); nothing has changed";
+
+const SERVE: &str = r#"Examples:
+  kv serve --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --data data/1
+  kv serve --config member.toml
+
+A file has the same names, and the members in a table:
+  id = 1
+  data = "data/1"
+  log_bytes_max = 67108864     # listen and insecure as well, where they are needed
+  [cluster]
+  1 = "127.0.0.1:7001"
+  2 = "127.0.0.1:7002"
+  3 = "127.0.0.1:7003"
+
+An address that other machines can reach needs --insecure: there is no encryption and no proof of
+identity yet, so whoever reaches the ports can read and write everything."#;
 
 const CHECK: &str = r#"Example:
   kv check history.jsonl
@@ -58,12 +75,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run one member, until the process is ended, by Ctrl-C or SIGTERM. It may be killed at any moment
     /// as well: start it again with the same arguments.
-    #[command(after_help = "\
-Example:
-  kv serve --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --data data/1
-
-An address that other machines can reach needs --insecure: there is no encryption and no proof of
-identity yet, so whoever reaches the ports can read and write everything.")]
+    #[command(after_help = SERVE)]
     Serve(Serve),
     /// Give a key a value.
     #[command(after_help = "Example:\n  kv put greeting hello\n  \
@@ -127,21 +139,27 @@ pub(crate) struct Target {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// A TOML file with all of this; what stands here as well comes first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Which of the members this is
     #[arg(long)]
-    pub(crate) id: u64,
+    pub(crate) id: Option<u64>,
     /// The members: ID=HOST:PORT, separated by commas
     #[arg(long, env = "KV_CLUSTER", value_name = "MEMBERS")]
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: Option<Cluster>,
+    /// Listen here, if it is not the address by which the others reach this member
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<MemberAddress>,
     /// The directory of this member's data; created where it is missing
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
     /// Allow addresses that other machines can reach, without encryption or proof of identity
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// Take a snapshot when the log has more than so many bytes, and drop the log before it
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
-    pub(crate) log_bytes_max: u64,
+    /// Take a snapshot when the log has more than so many bytes, and drop the log before it [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) log_bytes_max: Option<u64>,
 }
 
 #[derive(Debug, Args)]

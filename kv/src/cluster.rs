@@ -67,6 +67,12 @@ pub enum BadCluster {
         /// The part.
         part: String,
     },
+    /// An address is not of the right form.
+    #[error("`{address}` is no address; write HOST:PORT, as in 127.0.0.1:7001")]
+    Address {
+        /// What stands there.
+        address: String,
+    },
     /// A number is 0, or no number.
     #[error("`{id}` is no member's number; count from 1")]
     Id {
@@ -128,20 +134,34 @@ fn member(part: &str) -> Result<(u64, MemberAddress), BadCluster> {
     let (id, address) = part.split_once('=').ok_or_else(form)?;
     let number = id.parse().ok().filter(|number| *number != 0);
     let number = number.ok_or_else(|| BadCluster::Id { id: id.to_owned() })?;
-    let (host, ports) = address.rsplit_once(':').ok_or_else(form)?;
-    let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    if host.is_empty() || is_bare_ipv6 {
-        return Err(form());
-    }
-    let (peer_port, client_port) = match ports.split_once('/') {
-        Some((peers, clients)) => (port(peers)?, port(clients)?),
-        None => {
-            let peer_port = port(ports)?;
-            let client_port = peer_port.checked_add(CLIENT_PORT_OFFSET);
-            (peer_port, client_port.ok_or(BadCluster::NoClientPort { peer_port })?)
+    let address = address.parse().map_err(|error| match error {
+        BadCluster::Address { .. } => form(),
+        error => error,
+    })?;
+    Ok((number, address))
+}
+
+/// As in `127.0.0.1:7001`, or `127.0.0.1:7001/9001` with the clients' port.
+impl FromStr for MemberAddress {
+    type Err = BadCluster;
+
+    fn from_str(text: &str) -> Result<Self, BadCluster> {
+        let form = || BadCluster::Address { address: text.to_owned() };
+        let (host, ports) = text.rsplit_once(':').ok_or_else(form)?;
+        let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        if host.is_empty() || is_bare_ipv6 {
+            return Err(form());
         }
-    };
-    Ok((number, MemberAddress { host: host.to_owned(), peer_port, client_port }))
+        let (peer_port, client_port) = match ports.split_once('/') {
+            Some((peers, clients)) => (port(peers)?, port(clients)?),
+            None => {
+                let peer_port = port(ports)?;
+                let client_port = peer_port.checked_add(CLIENT_PORT_OFFSET);
+                (peer_port, client_port.ok_or(BadCluster::NoClientPort { peer_port })?)
+            }
+        };
+        Ok(MemberAddress { host: host.to_owned(), peer_port, client_port })
+    }
 }
 
 fn port(text: &str) -> Result<u16, BadCluster> {

@@ -4,19 +4,14 @@ mod args;
 mod bench;
 mod check;
 mod operations;
+mod serve;
 mod status;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use kv::Server;
-use raft_host::HostError;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
-use args::{Arguments, Command, Serve};
+use args::{Arguments, Command};
 
 /// The key is not there.
 const NOT_FOUND: u8 = 1;
@@ -41,7 +36,7 @@ impl Failure {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Serve(serve) => run(&serve),
+        Command::Serve(arguments) => serve::serve(&arguments),
         Command::Put(change) => operations::put(&change),
         Command::Get(get) => operations::get(&get),
         Command::Append(change) => operations::append(&change),
@@ -61,47 +56,4 @@ fn main() -> ExitCode {
             ExitCode::from(status)
         }
     }
-}
-
-fn run(serve: &Serve) -> Result<(), Failure> {
-    let Serve { id, cluster, data, insecure, log_bytes_max } = serve;
-    let Some(member) = cluster.member(*id) else {
-        let known: Vec<String> = cluster.members().map(|(id, _)| id.to_string()).collect();
-        let known = known.join(", ");
-        let text = format!("--id {id} is not among the members of --cluster: {known}");
-        return Err(Failure { text, status: 2 });
-    };
-    let stop = stop_flag()?;
-    let server = Server::new(cluster, *id).insecure(*insecure).log_bytes_max(*log_bytes_max);
-    let host = server.start(data).map_err(|error| match error {
-        HostError::NotLoopback { address } => Failure::not_done(format!(
-            "{address} is not a loopback address: there is no encryption and no proof of identity \
-             yet, so whoever reaches it can read and write everything. Allow that with --insecure"
-        )),
-        _ => Failure::not_done(error),
-    })?;
-    eprintln!(
-        "kv: member {id} of {}; for members {}, for clients {}, data in {}",
-        cluster.len(),
-        member.peers(),
-        member.clients(),
-        data.display()
-    );
-    status::report_changes(&host, &stop);
-    // Also where it has stopped by itself: then this says why.
-    host.shutdown().map_err(Failure::not_done)?;
-    eprintln!("kv: member {id} has stopped");
-    Ok(())
-}
-
-/// Is set when somebody wants the process to end. Whoever can't wait asks again, and it is killed.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // This one comes first, so that it does not see what the same signal has set.
-        flag::register_conditional_default(signal, stop.clone())
-            .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
-    }
-    Ok(stop)
 }

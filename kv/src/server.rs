@@ -8,7 +8,7 @@ use raft_host::core::GroupSettings;
 use raft_host::session::{Limits, Sessions};
 use raft_host::{Group, Host, HostConfig, HostError};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MemberAddress};
 use crate::leases::Leases;
 use crate::machine::Machine;
 
@@ -28,18 +28,25 @@ pub struct Server<'a> {
     id: NodeId,
     insecure: bool,
     log_bytes_max: u64,
+    listen: Option<MemberAddress>,
 }
 
 impl<'a> Server<'a> {
     /// Member `id` of the cluster.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
-        Server { cluster, id, insecure: false, log_bytes_max: 64 << 20 }
+        Server { cluster, id, insecure: false, log_bytes_max: 64 << 20, listen: None }
     }
 
     /// Allows addresses that other machines can reach. There is no encryption and no proof of
     /// identity yet: whoever reaches the ports can read and write everything.
     pub fn insecure(mut self, insecure: bool) -> Self {
         self.insecure = insecure;
+        self
+    }
+
+    /// Listens here, instead of at this member's own address: where others reach it by another one.
+    pub fn listen(mut self, address: Option<MemberAddress>) -> Self {
+        self.listen = address;
         self
     }
 
@@ -73,6 +80,9 @@ impl<'a> Server<'a> {
         config = config.insecure(self.insecure).tick_interval(TICK);
         for (id, member) in self.cluster.members() {
             config = config.member(id, member.peers(), Some(&member.clients()));
+        }
+        if let Some(listen) = &self.listen {
+            config = config.listen(listen.peers()).listen_clients(listen.clients());
         }
         let mut settings = GroupSettings::default();
         settings.snapshots.state_bytes_max = Some(self.log_bytes_max);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Members;
+use common::{Dice, Members};
 use kv::{Appended, Client};
 
 const KILLS: usize = 100;
@@ -21,19 +21,6 @@ const CLIENTS: u8 = 8;
 const KILLING_TIME: Duration = Duration::from_secs(60);
 /// No member stays away for longer, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A splitmix64: the test's only chance.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
 
 /// Appends numbered marks to a key of its own, and puts a second key, until told to stop. Answers how
 /// many marks were acknowledged, and whether the last one's end is unknown.

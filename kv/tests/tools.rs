@@ -21,7 +21,7 @@ fn kv(arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn a_cluster_is_measured_and_the_history_judged() {
     let mut members = Members::new("bench");
-    (1..=3).for_each(|id| members.start(id));
+    (1..=3).for_each(|id| members.start_by_file(id));
     let cluster = members.cluster.to_string();
     let history = members.directory.join("history.jsonl");
     let history = history.to_str().unwrap();
@@ -80,6 +80,35 @@ fn a_history_that_can_not_be_read_is_named() {
     let missing = directory.join("missing.jsonl");
     let (status, _, said) = kv(&["check", missing.to_str().unwrap()]);
     assert!(status == Some(2) && said.contains("missing.jsonl: No such file"), "{said}");
+}
+
+#[test]
+fn a_file_says_what_the_command_line_does() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("config");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("member.toml");
+    let serve = ["serve", "--config", file.to_str().unwrap()];
+    let members = "[cluster]\n1 = \"127.0.0.1:7001\"\n";
+    for (text, what) in [
+        (format!("id = 1\nlisen = \"127.0.0.1:1\"\n{members}"), "line 2, column 1"),
+        (format!("id = 1\nlisen = \"127.0.0.1:1\"\n{members}"), "unknown field `lisen`"),
+        (format!("id = \"one\"\n{members}"), "invalid type: string \"one\", expected u64"),
+        (members.replace("7001", "seven"), "cluster: `seven` is no port"),
+        (format!("id = 1\nlisten = \"here\"\n{members}"), "listen: `here` is no address"),
+        (format!("id = 2\ndata = \"x\"\n{members}"), "--id 2 is not among the members"),
+        (format!("data = \"x\"\n{members}"), "--id is missing"),
+        (format!("id = 1\n{members}"), "--data is missing"),
+        ("id = 1\ndata = \"x\"\n".to_owned(), "--cluster is missing"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let (status, printed, said) = kv(&serve);
+        assert_eq!((status, printed.as_str()), (Some(2), ""), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
+    fs::remove_file(&file).unwrap();
+    let (status, _, said) = kv(&serve);
+    assert!(status == Some(2) && said.contains("member.toml: No such file"), "{said}");
 }
 
 #[test]

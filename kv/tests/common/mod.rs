@@ -1,6 +1,8 @@
 //! Processes of the program `kv`, for tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod proxy;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -11,6 +13,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::Cluster;
+use proxy::Proxy;
+
+/// A splitmix64: a test's only chance.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
 
 /// A port that nobody has, and that no other call returns. It is below those that the operating system
 /// gives away, to other tests and to whoever dials: such a port may be taken before a member has it.
@@ -31,6 +47,8 @@ pub(crate) struct Members {
     pub(crate) cluster: Cluster,
     pub(crate) directory: PathBuf,
     running: BTreeMap<u64, Child>,
+    /// What a member is told, where others reach it by another way.
+    views: BTreeMap<u64, String>,
 }
 
 impl Members {
@@ -41,19 +59,57 @@ impl Members {
         let cluster = [1, 2, 3].map(member).join(",").parse().unwrap();
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&directory);
-        Members { cluster, directory, running: BTreeMap::new() }
+        Members { cluster, directory, running: BTreeMap::new(), views: BTreeMap::new() }
+    }
+
+    /// From now on each member reaches each other one through a proxy of this way alone.
+    pub(crate) fn put_proxies_between(&mut self) -> BTreeMap<(u64, u64), Proxy> {
+        let mut ways = BTreeMap::new();
+        for (from, _) in self.cluster.members() {
+            let view = self.cluster.members().map(|(to, member)| {
+                let port = if to == from {
+                    member.peer_port
+                } else {
+                    let proxy = Proxy::new(member.peer_port);
+                    ways.entry((from, to)).or_insert(proxy).port
+                };
+                format!("{to}=127.0.0.1:{port}/{}", member.client_port)
+            });
+            self.views.insert(from, view.collect::<Vec<_>>().join(","));
+        }
+        ways
     }
 
     pub(crate) fn start(&mut self, id: u64) {
         self.start_by(id, Command::new(env!("CARGO_BIN_EXE_kv")));
     }
 
+    /// Starts a member whose arguments stand in a file.
+    pub(crate) fn start_by_file(&mut self, id: u64) {
+        fs::create_dir_all(&self.directory).unwrap();
+        let data = self.directory.join(id.to_string());
+        let mut text = format!("id = {id}\ndata = {data:?}\nlog_bytes_max = 100000\n[cluster]\n");
+        for (id, member) in self.cluster.members() {
+            text += &format!("{id} = \"{}/{}\"\n", member.peers(), member.client_port);
+        }
+        let file = self.directory.join(format!("{id}.toml"));
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        command.args(["serve", "--config"]).arg(file);
+        self.spawn(id, command);
+    }
+
     /// Starts a member by a command that gets the program's arguments.
     pub(crate) fn start_by(&mut self, id: u64, mut command: Command) {
-        command.args(["serve", "--id", &id.to_string(), "--cluster", &self.cluster.to_string()]);
+        let view = self.views.get(&id).cloned().unwrap_or_else(|| self.cluster.to_string());
+        command.args(["serve", "--id", &id.to_string(), "--cluster", &view]);
         // A small limit, so that members restart from snapshots as well, and are sent some.
         command.args(["--log-bytes-max", "100000", "--data"]);
         command.arg(self.directory.join(id.to_string()));
+        self.spawn(id, command);
+    }
+
+    fn spawn(&mut self, id: u64, mut command: Command) {
         fs::create_dir_all(&self.directory).unwrap();
         let log = File::options().create(true).append(true).open(self.log(id)).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

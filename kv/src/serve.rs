@@ -1,0 +1,135 @@
+//! `kv serve`: one member, until it is told to end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use kv::cluster::MemberAddress;
+use kv::{Cluster, Server};
+use raft_host::HostError;
+use serde::Deserialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::args::Serve;
+use crate::{Failure, status};
+
+/// The file that `--config` names. What the command line says comes first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    id: Option<u64>,
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    insecure: Option<bool>,
+    log_bytes_max: Option<u64>,
+    /// The members' addresses, by their numbers.
+    cluster: Option<BTreeMap<String, String>>,
+}
+
+/// How a member is run: what command line and file say together.
+#[derive(Debug)]
+struct Settings {
+    id: u64,
+    cluster: Cluster,
+    listen: Option<MemberAddress>,
+    data: PathBuf,
+    insecure: bool,
+    log_bytes_max: u64,
+}
+
+fn wrong(text: String) -> Failure {
+    Failure { text, status: 2 }
+}
+
+impl Config {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let what = |error: toml::de::Error| format!("{}: {}", path.display(), error);
+        toml::from_str(&text).map_err(|error| wrong(what(error).trim_end().to_owned()))
+    }
+}
+
+impl Settings {
+    fn of(serve: &Serve) -> Result<Self, Failure> {
+        let file = serve.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+        let missing = |name: &str| {
+            wrong(format!("--{name} is missing: say it here, or `{name}` in the file of --config"))
+        };
+        let cluster = match (&serve.cluster, &file.cluster) {
+            (Some(cluster), _) => cluster.clone(),
+            (None, Some(members)) => {
+                cluster(members).map_err(|error| wrong(format!("cluster: {error}")))?
+            }
+            (None, None) => return Err(missing("cluster")),
+        };
+        let listen = match (&serve.listen, &file.listen) {
+            (Some(listen), _) => Some(listen.clone()),
+            (None, Some(listen)) => {
+                Some(listen.parse().map_err(|error| wrong(format!("listen: {error}")))?)
+            }
+            (None, None) => None,
+        };
+        let id = serve.id.or(file.id).ok_or_else(|| missing("id"))?;
+        if cluster.member(id).is_none() {
+            let known: Vec<String> = cluster.members().map(|(id, _)| id.to_string()).collect();
+            let known = known.join(", ");
+            return Err(wrong(format!("--id {id} is not among the members of --cluster: {known}")));
+        }
+        Ok(Settings {
+            id,
+            cluster,
+            listen,
+            data: serve.data.clone().or(file.data).ok_or_else(|| missing("data"))?,
+            insecure: serve.insecure || file.insecure.unwrap_or(false),
+            log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or(64 << 20),
+        })
+    }
+}
+
+fn cluster(members: &BTreeMap<String, String>) -> Result<Cluster, String> {
+    let parts: Vec<String> = members.iter().map(|(id, at)| format!("{id}={at}")).collect();
+    parts.join(",").parse().map_err(|error: kv::cluster::BadCluster| error.to_string())
+}
+
+pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
+    let Settings { id, cluster, listen, data, insecure, log_bytes_max } = Settings::of(arguments)?;
+    let address = cluster.member(id).expect("it was looked for");
+    let address = listen.as_ref().unwrap_or(address);
+    let stop = stop_flag()?;
+    let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max);
+    let host = server.listen(listen.clone()).start(&data).map_err(|error| match error {
+        HostError::NotLoopback { address } => Failure::not_done(format!(
+            "{address} is not a loopback address: there is no encryption and no proof of identity \
+             yet, so whoever reaches it can read and write everything. Allow that with --insecure"
+        )),
+        _ => Failure::not_done(error),
+    })?;
+    eprintln!(
+        "kv: member {id} of {}; for members {}, for clients {}, data in {}",
+        cluster.len(),
+        address.peers(),
+        address.clients(),
+        data.display()
+    );
+    status::report_changes(&host, &stop);
+    // Also where it has stopped by itself: then this says why.
+    host.shutdown().map_err(Failure::not_done)?;
+    eprintln!("kv: member {id} has stopped");
+    Ok(())
+}
+
+/// Is set when somebody wants the process to end. Whoever can't wait asks again, and it is killed.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // This one comes first, so that it does not see what the same signal has set.
+        flag::register_conditional_default(signal, stop.clone())
+            .and_then(|_| flag::register(signal, stop.clone()))
+            .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
+    }
+    Ok(stop)
+}
