@@ -7,5 +7,7 @@ pub mod client;
 pub(crate) mod codec;
 mod connection;
 pub(crate) mod service;
+mod silence;
 
 pub use client::{PendingProposal, RpcClient, RpcOptions};
+pub(crate) use silence::Silence;

@@ -5,12 +5,13 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::{CLUSTER, Journal, PATIENCE, free_ports, until};
 use raft_core::checksum::crc32c;
 use raft_host::rpc::RpcOptions;
+use raft_host::session::{SessionClient, SessionError};
 use raft_host::{
     Group, Host, HostConfig, NotAppended, ProposeError, QueryError, RpcClient, Unknown,
 };
@@ -170,7 +171,7 @@ fn who_sends_nonsense_is_closed() {
 /// What a client sends to propose `rude` to group 1.
 fn whole_frame() -> Vec<u8> {
     // Taken off the wire: a server of the test's own.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut options = RpcOptions::default();
     options.request_timeout = Duration::from_millis(500);
@@ -201,7 +202,7 @@ fn a_full_server_stops_reading_and_serves_all_in_the_end() {
 
 #[test]
 fn a_server_that_reads_late_is_waited_for() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -221,4 +222,30 @@ fn a_server_that_reads_late_is_waited_for() {
     let sent = client.begin_propose(1, &vec![0; 7 << 20]);
     assert!(server.join().unwrap() >= 7 << 20, "the client gave up");
     assert_eq!(sent.wait().unwrap_err(), ProposeError::Unknown(Unknown::Disconnected));
+}
+
+/// A process that stands still: it is connected to, and never answers.
+fn silent_server() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[test]
+fn where_a_server_keeps_silent_the_next_one_is_asked() {
+    let (host, address) = host(|config| config);
+    let (_listener, silent) = silent_server();
+    let began = Instant::now();
+    let client = RpcClient::new([silent.clone(), address.to_string()]);
+    assert_eq!(client.query(1, b"3").unwrap().len(), 3);
+    assert!(began.elapsed() < Duration::from_secs(2), "a query: {:?}", began.elapsed());
+
+    let began = Instant::now();
+    let rpc = RpcClient::new([silent, address.to_string()]);
+    let mut session = SessionClient::new(rpc, 1);
+    // This machine has no sessions, so its reply makes no sense to the client: but it has answered.
+    let end = session.propose(b"command").unwrap_err();
+    assert_eq!(end, SessionError::OtherVersion);
+    assert!(began.elapsed() < Duration::from_secs(2), "a command: {:?}", began.elapsed());
+    host.shutdown().unwrap();
 }

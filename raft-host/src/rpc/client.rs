@@ -9,6 +9,7 @@ use raft_core::types::GroupId;
 
 use super::codec::{self, Kind, ResponseRecord};
 use super::connection::{Connection, NoResponse, PAYLOAD_BYTES_MAX, Question};
+use super::silence::Silence;
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
 };
@@ -225,7 +226,8 @@ impl RpcClient {
         PendingProposal { client: self.clone(), sent: Some(sent), deadline }
     }
 
-    /// Asks the state machine, linearizably. Tries other servers until one answers.
+    /// Asks the state machine, linearizably. Tries other servers until one answers: also where one keeps
+    /// silent, after half a second at first.
     ///
     /// # Errors
     /// Why there is no answer. Asking again does no harm.
@@ -245,8 +247,10 @@ impl RpcClient {
         }
         let question = Question { kind: Kind::Query, group, payload: query };
         let mut search = Search::new(self, patience);
+        let mut silence = Silence::new();
         loop {
-            let why = match self.ask(question, search.deadline) {
+            let until = Instant::now() + silence.within(search.deadline);
+            let why = match self.ask(question, until) {
                 Attempt::Response(connection, response) => {
                     match codec::decode_queried(response.code, response.payload) {
                         Ok(answer) => return Ok(answer),
@@ -261,7 +265,10 @@ impl RpcClient {
                         }
                     }
                 }
-                Attempt::Lost(NoResponse::Timeout) => QueryError::Timeout,
+                Attempt::Lost(NoResponse::Timeout) => {
+                    silence.was_too_short();
+                    QueryError::Timeout
+                }
                 Attempt::NotSent(what) | Attempt::Lost(NoResponse::Broken(what)) => {
                     QueryError::Unreachable(what)
                 }

@@ -7,10 +7,7 @@ use raft_core::types::GroupId;
 
 use super::envelope::{Answer, Session};
 use crate::outcome::{NotAppended, ProposeError, QueryResult, Unknown};
-use crate::rpc::RpcClient;
-
-/// How long one server may keep silent before another one is asked.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
+use crate::rpc::{RpcClient, Silence};
 
 /// How long to wait before a command is sent again whose end is not known.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -150,13 +147,17 @@ impl SessionClient {
 
     /// Sends the same bytes until they are answered, or time runs out.
     fn send(&self, command: &[u8], attempts: &mut Attempts) -> Result<Answer, SessionError> {
+        let mut silence = Silence::new();
         loop {
-            let left = attempts.deadline.saturating_duration_since(Instant::now());
-            let end = self.rpc.propose_within(self.group, command, left.min(ATTEMPT_PATIENCE));
+            let patience = silence.within(attempts.deadline);
+            let end = self.rpc.propose_within(self.group, command, patience);
             let why = match end {
                 Ok(reply) => return Answer::read(&reply).map_err(|_| SessionError::OtherVersion),
                 Err(ProposeError::Superseded) => None,
                 Err(ProposeError::Unknown(why)) => {
+                    if why == Unknown::Timeout {
+                        silence.was_too_short();
+                    }
                     attempts.unknown = Some(why);
                     None
                 }
