@@ -249,7 +249,8 @@ impl StateMachine for Machine {
     }
 
     fn capture(&self) -> Box<dyn Capture> {
-        Box::new(self.clone())
+        let (chunks, locks) = (self.chunks.clone(), self.locks.to_be_written());
+        Box::new(Machine { chunks, keys: self.keys, locks })
     }
 
     fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {

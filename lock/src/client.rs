@@ -25,6 +25,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// How long somebody who gives up tries to say so. If it fails, the lease says it.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A year is for ever, and can be added to any moment.
+const PATIENCE_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// Takes locks in a cluster of the key/value store. Cheap to clone, usable from any thread; clones share
 /// one connection.
 #[derive(Clone, Debug)]
@@ -76,7 +79,7 @@ impl LockClient {
 
     /// How long the cluster may be silent before a request fails. 10 s by default.
     pub fn with_patience(self, patience: Duration) -> Self {
-        self.with(|shared| shared.patience = patience)
+        self.with(|shared| shared.patience = patience.min(PATIENCE_MAX))
     }
 
     fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
@@ -93,11 +96,17 @@ impl LockClient {
         self.wait_for(name, None)
     }
 
-    /// Takes a lock, and waits for it so long.
+    /// Takes a lock, and waits for it so long. With no time at all it [tries](Self::try_acquire).
     ///
     /// # Errors
-    /// [`Error::TimedOut`], if it is still held then; the others as ever.
+    /// [`Error::TimedOut`], if it could not be had by then; the others as ever.
     pub fn acquire_within(&self, name: &[u8], wait: Duration) -> Result<Guard, Error> {
+        if wait.is_zero() {
+            return self.try_acquire(name).map_err(|error| match error {
+                Error::Held { .. } => Error::TimedOut,
+                error => error,
+            });
+        }
         self.wait_for(name, Instant::now().checked_add(wait))
     }
 

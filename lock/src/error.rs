@@ -19,8 +19,8 @@ pub enum Error {
         /// How many wait.
         waiters: u64,
     },
-    /// The lock was not to be had in the time that was given. The place in its queue is given up.
-    #[error("the lock is still held; the time to wait is over")]
+    /// The lock could not be had in the time that was given. The place in its queue is given up.
+    #[error("the lock could not be had in the time that was given")]
     TimedOut,
     /// There are too many claims, on this lock or in the store.
     #[error("there are {claims} claims, as many as there may be")]

@@ -54,7 +54,9 @@ impl Guard {
         let (name, ended) = (name.to_vec(), Condvar::new());
         let held = Arc::new(Held { client, name, holder, token, state, ended });
         let renewed = held.clone();
-        thread::spawn(move || renewed.renew_until_ended(alive_at));
+        let renewal = thread::Builder::new().name("lock renewal".to_owned());
+        // Without a thread the lease is not renewed, and the guard says so when it has run out.
+        let _ = renewal.spawn(move || renewed.renew_until_ended(alive_at));
         Guard { held, is_done: false }
     }
 

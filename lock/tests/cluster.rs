@@ -152,6 +152,13 @@ fn who_has_waited_long_enough_leaves_the_queue() {
     assert_eq!(locks.acquire_within(L, MOMENT).unwrap_err(), Error::TimedOut);
     assert!((MOMENT..Duration::from_secs(2)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(waiters(&locks), 0);
+    // No time at all is enough to try.
+    assert_eq!(locks.acquire_within(L, Duration::ZERO).unwrap_err(), Error::TimedOut);
+    let other = locks.acquire_within(b"other", Duration::ZERO).unwrap();
+    assert!(other.is_held());
+    drop(other);
+    let patient = locks.clone().with_patience(Duration::MAX);
+    assert!(patient.acquire_within(b"other", Duration::MAX).unwrap().is_held());
     guard.release().unwrap();
     assert_eq!(locks.look(L), Ok(None));
 }

@@ -9,7 +9,8 @@ use raft_core::snapshot::{SnapshotError, SnapshotSink, SnapshotSource};
 use raft_core::state_machine::Replies;
 use raft_core::types::LogIndex;
 
-use super::snapshot::{read_array, read_bytes};
+use super::chunk_of;
+use super::snapshot::{PIECE_BYTES, read_array, read_bytes};
 use crate::codec;
 use crate::command::Reply;
 use crate::limits::{
@@ -20,10 +21,16 @@ use crate::lock::{
     LockSummary, Token,
 };
 
+/// How many maps the locks are spread over, for the same reason as the keys. No part of the snapshot's
+/// format.
+const SHARDS: usize = 256;
+
+type Shard = BTreeMap<Arc<[u8]>, Lock>;
+
 /// All locks that somebody claims.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locks {
-    locks: BTreeMap<Arc<[u8]>, Lock>,
+    shards: Vec<Arc<Shard>>,
     /// The lock of every claim, by the number of the claim's lease; the oldest lease comes first.
     leases: BTreeMap<LogIndex, Arc<[u8]>>,
 }
@@ -75,6 +82,12 @@ pub struct ClaimView<'a> {
     pub token: Option<Token>,
 }
 
+impl Default for Locks {
+    fn default() -> Self {
+        Locks { shards: vec![Arc::default(); SHARDS], leases: BTreeMap::new() }
+    }
+}
+
 impl Lock {
     fn position(&self, holder: HolderId) -> Option<usize> {
         self.claims.iter().position(|claim| claim.holder == holder)
@@ -93,9 +106,25 @@ impl Locks {
         self.leases.len()
     }
 
+    fn shard(&self, name: &[u8]) -> &Shard {
+        &self.shards[chunk_of(name) % SHARDS]
+    }
+
+    fn shard_mut(&mut self, name: &[u8]) -> &mut Shard {
+        Arc::make_mut(&mut self.shards[chunk_of(name) % SHARDS])
+    }
+
+    fn get(&self, name: &[u8]) -> Option<&Lock> {
+        self.shard(name).get(name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Lock)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
     /// Every claim, lock by lock, each holder before those who wait.
     pub fn iter(&self) -> impl Iterator<Item = ClaimView<'_>> {
-        self.locks.iter().flat_map(|(name, lock)| {
+        self.all().flat_map(|(name, lock)| {
             lock.claims.iter().enumerate().map(|(at, claim)| ClaimView {
                 name,
                 holder: claim.holder,
@@ -115,7 +144,7 @@ impl Locks {
     /// The lease of this number, if it is neither over nor renewed.
     pub fn lease(&self, number: LogIndex) -> Option<Lease<'_>> {
         let name = self.leases.get(&number)?;
-        let claims = &self.locks.get(name)?.claims;
+        let claims = &self.get(name)?.claims;
         let claim = claims.iter().find(|claim| claim.lease == number)?;
         Some(Lease { number, name, ms: claim.lease_ms })
     }
@@ -156,7 +185,7 @@ impl Locks {
         let LockCommand::Acquire { name, holder, owner, lease_ms, wait } = *command else {
             unreachable!("nothing else is handed here")
         };
-        if let Some(at) = self.locks.get(name).and_then(|lock| lock.position(holder)) {
+        if let Some(at) = self.get(name).and_then(|lock| lock.position(holder)) {
             return self.acquire_again(index, name, at, replies);
         }
         if let Some(reply) = self.refuse(name, wait) {
@@ -166,7 +195,7 @@ impl Locks {
         let claim = Claim { holder, owner, lease_ms, since: index, lease: index, asked_at: index };
         let name: Arc<[u8]> = name.into();
         self.leases.insert(index, name.clone());
-        match self.locks.entry(name) {
+        match self.shard_mut(&name.clone()).entry(name) {
             Entry::Vacant(free) => {
                 free.insert(Lock { token: index, claims: VecDeque::from([claim]) });
                 Some(LockReply::Granted { token: index })
@@ -187,7 +216,7 @@ impl Locks {
         at: usize,
         replies: &mut Replies,
     ) -> Option<LockReply> {
-        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let lock = self.shard_mut(name).get_mut(name).expect("its claim was found");
         let earlier = std::mem::replace(&mut lock.claims[at].asked_at, index);
         let token = lock.token;
         self.begin_lease(index, name, at);
@@ -204,7 +233,7 @@ impl Locks {
             let (claims, claims_max) = (claims as u64, max as u64);
             (claims >= claims_max).then_some(LockReply::NoRoom { claims, claims_max })
         };
-        if let Some(lock) = self.locks.get(name) {
+        if let Some(lock) = self.get(name) {
             let claims = lock.claims.len();
             if !wait {
                 return Some(LockReply::Held { token: lock.token, waiters: claims as u64 - 1 });
@@ -223,7 +252,7 @@ impl Locks {
         (holder, token): (HolderId, Token),
         replies: &mut Replies,
     ) -> LockReply {
-        match self.locks.get(name).and_then(|lock| lock.find(holder, token)) {
+        match self.get(name).and_then(|lock| lock.find(holder, token)) {
             Some(at) => {
                 self.remove(index, name, at, Left::GivenUp, replies);
                 LockReply::Released
@@ -238,7 +267,7 @@ impl Locks {
         name: &[u8],
         (holder, token): (HolderId, Token),
     ) -> LockReply {
-        let Some(lock) = self.locks.get(name) else { return self.not_holder(name) };
+        let Some(lock) = self.get(name) else { return self.not_holder(name) };
         let Some(at) = lock.find(holder, token) else { return self.not_holder(name) };
         let token = lock.token;
         self.begin_lease(index, name, at);
@@ -257,7 +286,7 @@ impl Locks {
         lease: LogIndex,
         replies: &mut Replies,
     ) -> LockReply {
-        let Some(lock) = self.locks.get(name) else { return LockReply::Late };
+        let Some(lock) = self.get(name) else { return LockReply::Late };
         let Some(at) = lock.claims.iter().position(|claim| claim.lease == lease) else {
             return LockReply::Late;
         };
@@ -266,13 +295,15 @@ impl Locks {
     }
 
     fn not_holder(&self, name: &[u8]) -> LockReply {
-        LockReply::NotHolder { token: self.locks.get(name).map_or(0, |lock| lock.token) }
+        LockReply::NotHolder { token: self.get(name).map_or(0, |lock| lock.token) }
     }
 
     fn begin_lease(&mut self, index: LogIndex, name: &[u8], at: usize) {
-        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let (name, _) = self.shard(name).get_key_value(name).expect("its claim was found");
+        let name = name.clone();
+        let lock = self.shard_mut(&name).get_mut(&name).expect("it was found above");
         let earlier = std::mem::replace(&mut lock.claims[at].lease, index);
-        let name = self.leases.remove(&earlier).expect("every claim has a lease");
+        self.leases.remove(&earlier);
         self.leases.insert(index, name);
     }
 
@@ -285,17 +316,20 @@ impl Locks {
         why: Left,
         replies: &mut Replies,
     ) {
-        let lock = self.locks.get_mut(name).expect("its claim was found");
+        let shard = self.shard_mut(name);
+        let lock = shard.get_mut(name).expect("its claim was found");
         let claim = lock.claims.remove(at).expect("it was found there");
+        let next = lock.claims.front().map(|next| next.asked_at);
+        match next {
+            Some(_) if at == 0 => lock.token = index,
+            Some(_) => {}
+            None => _ = shard.remove(name),
+        }
         self.leases.remove(&claim.lease);
         if at > 0 {
             return push(replies, claim.asked_at, LockReply::Left(why));
         }
-        let Some(asked_at) = lock.claims.front().map(|next| next.asked_at) else {
-            self.locks.remove(name);
-            return;
-        };
-        lock.token = index;
+        let Some(asked_at) = next else { return };
         push(replies, asked_at, LockReply::Granted { token: index });
         // Whoever has waited long gets a whole lease to begin with.
         self.begin_lease(index, name, 0);
@@ -304,7 +338,7 @@ impl Locks {
     /// Answers what must have been checked.
     pub(super) fn answer(&self, query: &LockQuery<'_>) -> LockAnswer {
         match *query {
-            LockQuery::Look { name } => LockAnswer::Lock(self.locks.get(name).map(Lock::state)),
+            LockQuery::Look { name } => LockAnswer::Lock(self.get(name).map(Lock::state)),
             LockQuery::List { prefix, after, limit } => {
                 LockAnswer::Page(self.page(prefix, after, limit))
             }
@@ -316,31 +350,46 @@ impl Locks {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let locks = self.locks.range::<[u8], _>((first, Bound::Unbounded));
-        let mut locks = locks.take_while(|(name, _)| name.starts_with(prefix));
+        let limit = limit.min(PAGE_KEYS_MAX) as usize;
+        let mut locks = Vec::new();
+        for shard in &self.shards {
+            let range = shard.range::<[u8], _>((first, Bound::Unbounded));
+            let range = range.take_while(|(name, _)| name.starts_with(prefix));
+            locks.extend(range.take(limit + 1));
+        }
+        locks.sort_unstable_by_key(|(name, _)| *name);
+        let has_more = locks.len() > limit;
         let summary = |(name, lock): (&Arc<[u8]>, &Lock)| LockSummary {
             name: name.to_vec(),
             token: lock.token,
             owner: lock.claims[0].owner.to_vec(),
             waiters: lock.claims.len() as u64 - 1,
         };
-        let some = locks.by_ref().take(limit.min(PAGE_KEYS_MAX) as usize).map(summary).collect();
-        LockPage { locks: some, has_more: locks.next().is_some() }
+        LockPage { locks: locks.into_iter().take(limit).map(summary).collect(), has_more }
+    }
+
+    /// What a snapshot is written of, cheap to take.
+    pub(super) fn to_be_written(&self) -> Self {
+        Locks { shards: self.shards.clone(), leases: BTreeMap::new() }
     }
 
     /// The number of locks; for each one name, token and number of claims; for each of those holder,
     /// owner, milliseconds of the lease, and the indexes `since`, `lease`, `asked_at`.
     pub(super) fn write_to(&self, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
-        let mut bytes = Vec::new();
-        codec::put(&(self.locks.len() as u64), &mut bytes);
-        for (name, Lock { token, claims }) in &self.locks {
-            codec::put(&(&name[..], *token, claims.len() as u64), &mut bytes);
+        let mut piece = Vec::new();
+        codec::put(&(self.all().count() as u64), &mut piece);
+        for (name, Lock { token, claims }) in self.all() {
+            codec::put(&(&name[..], *token, claims.len() as u64), &mut piece);
             for Claim { holder, owner, lease_ms, since, lease, asked_at } in claims {
-                codec::put(&(*holder, &owner[..], *lease_ms), &mut bytes);
-                codec::put(&(*since, *lease, *asked_at), &mut bytes);
+                codec::put(&(*holder, &owner[..], *lease_ms), &mut piece);
+                codec::put(&(*since, *lease, *asked_at), &mut piece);
+            }
+            if piece.len() >= PIECE_BYTES {
+                sink.write(&piece)?;
+                piece.clear();
             }
         }
-        sink.write(&bytes)
+        sink.write(&piece)
     }
 
     pub(super) fn read(source: &mut dyn SnapshotSource) -> Result<Self, SnapshotError> {
@@ -361,7 +410,8 @@ impl Locks {
                 }
             }
             let is_empty = claims.is_empty();
-            if is_empty || restored.locks.insert(name, Lock { token, claims }).is_some() {
+            let shard = restored.shard_mut(&name);
+            if is_empty || shard.insert(name, Lock { token, claims }).is_some() {
                 return Err(SnapshotError("a lock without a claim, or twice".to_owned()));
             }
         }

@@ -12,7 +12,7 @@ use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 const VERSION: u8 = 2;
 
 /// A snapshot is handed on in pieces of about this size.
-const PIECE_BYTES: usize = 64 << 10;
+pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 impl Capture for Machine {
     fn write_to(self: Box<Self>, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {

@@ -248,6 +248,46 @@ fn a_damaged_snapshot_is_refused() {
     assert!(refused(&with_count(0)) && refused(&with_count(u64::MAX)));
 }
 
+/// Some of these bytes are commands, of clients that nobody has thought of; the same for snapshots.
+#[test]
+fn changed_bytes_do_no_harm() {
+    let mut dice = Dice::new(0, "changed bytes");
+    let (mut readable, mut restorable) = (0, 0);
+    let mut machine = Machine::default();
+    for index in 1..20_000 {
+        let mut bytes = Command::Lock(draw(&mut dice, &[])).encode();
+        for _ in 0..dice.below(3) {
+            let at = dice.below(bytes.len() as u64) as usize;
+            bytes[at] = dice.below(256) as u8;
+        }
+        readable += u32::from(Command::decode(&bytes).is_ok());
+        let kind = EntryKind::Command;
+        let entry = Entry { id: EntryId::new(index, 1), kind, data: &bytes };
+        let mut replies = Replies::default();
+        machine.apply(Batch::of_entries(&[entry]), &mut replies);
+        if index % 50 == 0 {
+            let mut changed = snapshot(&machine);
+            let at = dice.below(changed.len() as u64) as usize;
+            changed[at] ^= 1 << dice.below(8);
+            let mut other = Machine::default();
+            if other.restore(&mut &changed[..]).is_ok() {
+                restorable += 1;
+                // It need not make sense, but it goes on.
+                for later in index..index + 50 {
+                    apply(&mut other, later, &[draw(&mut dice, &[])]);
+                    let lease = other.locks().iter().next().map_or(0, |claim| claim.lease);
+                    apply(&mut other, later, &[LockCommand::Expire { name: b"a", lease }]);
+                }
+            }
+        }
+        if machine.locks().claims() > 100 {
+            machine = Machine::default();
+        }
+    }
+    println!("{readable} commands could be read, {restorable} snapshots restored");
+    assert!(readable > 5000 && restorable > 50, "vacuous: {readable}, {restorable}");
+}
+
 /// A claim as plainly as can be: all of them stand in one list, in the order in which they came.
 #[derive(Clone, Debug)]
 struct Plain {
