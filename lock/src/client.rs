@@ -16,8 +16,10 @@ use raft_host::session::{Answer, without_session};
 use crate::error::Error;
 use crate::guard::Guard;
 
-/// How long one server may keep silent before another one is asked.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one server may keep silent before another one is asked; twice as long each time, up to the
+/// longest, so that a slow cluster is not asked more and more.
+const SILENCE_MIN: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// How long to wait before something is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -208,7 +210,8 @@ impl<'a> Waiting<'a> {
     fn ask_once(&mut self, bytes: &[u8]) -> Result<Option<Token>, Error> {
         let sent_at = Instant::now();
         let mut pending = self.shared.rpc.begin_propose(GROUP, bytes);
-        let mut renew_at = sent_at + self.shared.lease / 3;
+        // At first it may be that the server is silent, and not that others are before this one.
+        let mut renew_at = sent_at + SILENCE_MIN.min(self.shared.lease / 3);
         loop {
             let until = self.until.map_or(renew_at, |until| until.min(renew_at));
             if let Some(end) = pending.wait_until(until) {
@@ -292,15 +295,21 @@ impl Shared {
         let bytes = encode(command);
         let deadline = Instant::now() + patience;
         let (mut doubt, mut refused) = (None, NotAppended::Busy);
+        let mut silence = SILENCE_MIN;
         loop {
             let sent_at = Instant::now();
             let left = deadline.saturating_duration_since(sent_at);
-            let end = self.rpc.propose_within(GROUP, &bytes, left.min(ATTEMPT_PATIENCE));
+            let end = self.rpc.propose_within(GROUP, &bytes, left.min(silence));
             match read(end) {
                 Ok(reply) => {
                     return Ok(Replied { reply: reply?, sent_at, in_doubt: doubt.is_some() });
                 }
-                Err(Some(Error::Unknown(why))) => doubt = Some(why),
+                Err(Some(Error::Unknown(why))) => {
+                    if why == Unknown::Timeout {
+                        silence = (2 * silence).min(SILENCE_MAX);
+                    }
+                    doubt = Some(why);
+                }
                 Err(Some(Error::NotDone(why))) => {
                     if !may_help(&Error::NotDone(why.clone())) {
                         return Err(gave_up(doubt, why));

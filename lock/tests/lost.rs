@@ -126,3 +126,21 @@ fn a_grant_that_was_not_heard_while_waiting_is_found_out() {
     let (next, is_held) = waits.join().unwrap().unwrap();
     assert!(next > token && is_held);
 }
+
+/// A process that stands still: it is connected to, and never answers.
+#[test]
+fn where_a_server_keeps_silent_the_next_one_is_asked() {
+    let (peers, clients) = ports();
+    let cluster: Cluster = format!("1=127.0.0.1:{peers}/{clients}").parse().unwrap();
+    let _host = Server::new(&cluster, 1).start_in_memory().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let members = format!("1=127.0.0.1:1/{port},2=127.0.0.1:{peers}/{clients}");
+    let cluster: Cluster = members.parse().unwrap();
+    for wait in [false, true] {
+        let (locks, began) = (LockClient::new(&cluster), Instant::now());
+        let guard = if wait { locks.acquire(L) } else { locks.try_acquire(L) }.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        guard.release().unwrap();
+    }
+}
