@@ -85,6 +85,7 @@ impl InProcess {
                     core.run_snapshot(group, job);
                     core.turn(&mut self.out);
                 }
+                core.ask_all(&mut self.out);
             }
             ended += self.out.replies.drain(..).count();
             self.out.changes.clear();

@@ -51,12 +51,13 @@ pub enum Event {
         /// How it ended.
         end: End,
     },
-    /// A read was answered by the state machine.
-    Answered {
+    /// A read may be carried out: ask [`Replica::machine`], now or at any later time. The answer shows whatever
+    /// was done before the read was asked. When to make it is the caller's to say, because answers take memory.
+    Readable {
         /// The read.
         read: ReadTicket,
-        /// What `StateMachine::query` said.
-        reply: Vec<u8>,
+        /// What to ask.
+        request: Vec<u8>,
     },
     /// A read was not carried out.
     ReadRejected {
@@ -177,7 +178,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.node.propose(command)
     }
 
-    /// Asks the state machine, linearizably. Ends with one [`Event::Answered`] or
+    /// Asks the state machine, linearizably. Ends with one [`Event::Readable`] or
     /// [`Event::ReadRejected`].
     ///
     /// # Errors
@@ -330,7 +331,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 self.end_read(ReadTicket(number), outcome.end, events);
             }
         }
-        self.answer_queries(events);
+        self.release_queries(events);
         self.compact()?;
         self.consider_snapshot(events);
         Ok(())
@@ -421,13 +422,13 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         }
     }
 
-    fn answer_queries(&mut self, events: &mut Vec<Event>) {
+    fn release_queries(&mut self, events: &mut Vec<Event>) {
         let applied = self.node.last_applied();
         while let Some(query) = self.ready_queries.first_entry()
             && query.key().0 <= applied
         {
             let ((_, read), request) = query.remove_entry();
-            events.push(Event::Answered { read, reply: self.machine.query(&request) });
+            events.push(Event::Readable { read, request });
         }
     }
 }

@@ -161,11 +161,11 @@ fn a_read_sees_what_was_proposed_before_it() {
     run(&mut replica);
     let read = replica.read(b"q".to_vec()).expect("it leads");
     let events = run(&mut replica);
-    let answered = events.iter().any(|event| {
-        matches!(event, Event::Answered { read: of, reply }
-            if *of == read && *reply == [&b"q"[..], &1usize.to_le_bytes()].concat())
+    let readable = events.iter().any(|event| {
+        matches!(event, Event::Readable { read: of, request } if *of == read && request == b"q")
     });
-    assert!(answered, "{events:?}");
+    assert!(readable, "{events:?}");
+    assert_eq!(replica.machine().query(b"q"), [&b"q"[..], &1usize.to_le_bytes()].concat());
 }
 
 #[test]

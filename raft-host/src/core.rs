@@ -27,6 +27,9 @@ pub struct Output<R> {
     pub messages: Vec<Envelope>,
     /// Ends of requests, each with what came with the request.
     pub replies: Vec<(R, Reply)>,
+    /// Queries that may be asked, now or later, by [`HostCore::ask`] or [`HostCore::ask_all`]: each with what came
+    /// with it. Nobody else will end them.
+    pub readable: Vec<(R, Readable)>,
     /// Snapshots to be written: run them, stage their chunks, and end them.
     pub snapshots: Vec<(GroupId, SnapshotJob)>,
     /// Roles, leaders and terms that changed.
@@ -38,10 +41,20 @@ impl<R> Default for Output<R> {
         Output {
             messages: Vec::new(),
             replies: Vec::new(),
+            readable: Vec::new(),
             snapshots: Vec::new(),
             changes: Vec::new(),
         }
     }
+}
+
+/// A query that is sure to see what was done before it was handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// Whose state machine to ask.
+    pub group: GroupId,
+    /// What to ask it.
+    pub query: Vec<u8>,
 }
 
 /// The end of a request.
@@ -227,7 +240,8 @@ impl<S: Storage, R> HostCore<S, R> {
         self.touch(place);
     }
 
-    /// A query for a group. Its end will be among [`Output::replies`], exactly once.
+    /// A query for a group. Its end will be among [`Output::replies`], or it will be among
+    /// [`Output::readable`], exactly once.
     pub fn query(&mut self, group: GroupId, query: Bytes, request: R, out: &mut Output<R>) {
         let Some(place) = self.place(group) else {
             let end = QueryError::NoSuchGroup { group };
@@ -313,6 +327,23 @@ impl<S: Storage, R> HostCore<S, R> {
         }
         self.dirty = dirty;
         self.stats.messages_out += (out.messages.len() - before) as u64;
+    }
+
+    /// Asks a state machine what may be asked.
+    pub fn ask(&mut self, readable: &Readable) -> Reply {
+        let group = readable.group;
+        let place = self.place(group);
+        let answer = place.map_or(Err(QueryError::NoSuchGroup { group }), |place| {
+            self.slots[place].ask(&readable.query)
+        });
+        Reply::Queried(answer)
+    }
+
+    /// Asks everything that may be asked, at once: for hosts that need not care how much memory answers take.
+    pub fn ask_all(&mut self, out: &mut Output<R>) {
+        for (request, readable) in std::mem::take(&mut out.readable) {
+            out.replies.push((request, self.ask(&readable)));
+        }
     }
 
     /// Ends every open request. The core takes no more inputs after this.

@@ -13,7 +13,7 @@ use raft_core::ticket::{End, Ticket};
 use raft_core::transport::Transport;
 use raft_core::types::{GroupId, Member, NodeId, Term};
 
-use crate::core::{GroupSettings, Output, Reply};
+use crate::core::{GroupSettings, Output, Readable, Reply};
 use crate::hooks::{AnyHooks, AnyMachine};
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
@@ -244,6 +244,19 @@ impl<S: Storage, R> Slot<S, R> {
         }
     }
 
+    /// Asks the state machine what may be asked.
+    pub(crate) fn ask(&mut self, query: &[u8]) -> QueryResult {
+        // The state only grows newer, so also a member that is shut down may answer.
+        let answer = catch_unwind(AssertUnwindSafe(|| match &self.poisoned {
+            None => Ok(self.replica.machine().query(query).into()),
+            Some(_) => Err(QueryError::Bug),
+        }));
+        answer.unwrap_or_else(|panic| {
+            self.poisoned = Some(panic_text(&*panic));
+            Err(QueryError::Bug)
+        })
+    }
+
     /// Turns the replica until it has nothing to do.
     pub(crate) fn turn(&mut self, whole: &mut Budget, out: &mut Output<R>) {
         self.call_hooks();
@@ -316,8 +329,11 @@ impl<S: Storage, R> Slot<S, R> {
                     self.counters.proposals_without_reply += 1;
                     self.end_proposal(ticket, Err(error), whole, out);
                 }
-                Event::Answered { read, reply } => {
-                    self.end_query(read, Ok(reply.into()), whole, out);
+                Event::Readable { read, request: query } => {
+                    if let Some(Open { request, bytes, .. }) = self.queries.take(read) {
+                        self.discharge(bytes, whole);
+                        out.readable.push((request, Readable { group: self.group, query }));
+                    }
                 }
                 Event::ReadRejected { read, reason } => {
                     self.counters.queries_rejected += 1;

@@ -29,6 +29,9 @@ pub(crate) enum Origin {
 /// How long the last responses may take to be written.
 const FAREWELL: Duration = Duration::from_millis(5);
 
+/// A client's queries are asked as long as fewer bytes of answers wait for it.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
 /// See the module.
 pub(crate) struct Runner {
     cluster: ClusterId,
@@ -283,9 +286,36 @@ impl Runner {
             }
         }
         self.out.changes.clear();
+        self.ask_readable();
         self.send_responses();
         // Nobody is woken before everything is delivered: who waits for many wakes once.
         self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Asks what may be asked: for threads of this process at once, for clients of the network as long as
+    /// they take their answers. What is not asked now waits in few bytes, an answer may have megabytes.
+    fn ask_readable(&mut self) {
+        for (origin, readable) in self.out.readable.drain(..) {
+            match origin {
+                Origin::Call(call) => self.service.readable(call, readable),
+                Origin::Query(completer) => match self.core.ask(&readable) {
+                    Reply::Queried(end) => completer.complete(end, &mut self.wakers),
+                    Reply::Proposed(_) => unreachable!("a query ends as one"),
+                },
+                Origin::Propose(_) => {
+                    unreachable!("the core gives back what came with the request")
+                }
+            }
+        }
+        for client in self.service.reading() {
+            let queued = self.reactor.client_queued_bytes(client);
+            while queued + self.service.response_bytes(client) < UNSENT_BYTES_MAX
+                && let Some((call, readable)) = self.service.next_readable(client)
+            {
+                let reply = self.core.ask(&readable);
+                self.service.answer(call, &reply);
+            }
+        }
     }
 
     fn send_responses(&mut self) {

@@ -101,6 +101,7 @@ impl Cluster {
                     core.run_snapshot(group, job);
                     core.turn(&mut self.out);
                 }
+                core.ask_all(&mut self.out);
                 for envelope in self.out.messages.drain(..) {
                     self.trace.push(format!("{node}: {envelope:?}"));
                     self.network.send(envelope);

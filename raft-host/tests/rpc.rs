@@ -249,3 +249,24 @@ fn where_a_server_keeps_silent_the_next_one_is_asked() {
     assert!(began.elapsed() < Duration::from_secs(2), "a command: {:?}", began.elapsed());
     host.shutdown().unwrap();
 }
+
+#[test]
+fn large_answers_to_many_at_once_wait_until_those_before_are_taken() {
+    let (host, address) = host(|config| config);
+    let client = RpcClient::new([address.to_string()]);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            let client = client.clone();
+            // 48 MiB in all, where 8 may wait for one client.
+            scope.spawn(move || {
+                assert_eq!(
+                    client.query(1, (3 << 20).to_string().as_bytes()).unwrap().len(),
+                    3 << 20
+                );
+            });
+        }
+    });
+    let asked = host.client(1).status().unwrap().counters.queries;
+    assert_eq!(asked, 16, "some were asked again over another connection");
+    host.shutdown().unwrap();
+}

@@ -125,9 +125,14 @@ impl Members {
         fs::read_to_string(self.log(id)).unwrap()
     }
 
+    /// The number of a member's process.
+    pub(crate) fn process(&self, id: u64) -> u32 {
+        self.running[&id].id()
+    }
+
     /// Sends a signal, as an operator does.
     pub(crate) fn signal(&self, id: u64, signal: &str) {
-        let process = self.running[&id].id();
+        let process = self.process(id);
         let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {process}")]).status();
         assert!(sent.unwrap().success(), "no signal to member {id}");
     }

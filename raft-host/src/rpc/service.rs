@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_transport::tcp::reactor::ClientId;
 
 use super::codec::{self, BadFrame, RESPONSE_HEAD_BYTES, RequestRecord};
-use crate::core::Reply;
+use crate::core::{Readable, Reply};
 use crate::outcome::{ProposeError, QueryError, Unknown};
 use crate::status::Gauge;
 
@@ -16,7 +16,7 @@ use crate::status::Gauge;
 const FRAME_BYTES: usize = 256 << 10;
 
 /// What a request costs besides its own bytes, while it waits.
-const REQUEST_OVERHEAD_BYTES: usize = 64;
+const REQUEST_OVERHEAD_BYTES: usize = 256;
 
 /// Limits on one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ struct ClientState {
     /// Requests that have been read and that no group has seen. Reading stops while there are any, so
     /// they are no more than one turn of reading brings.
     held: VecDeque<RequestRecord>,
+    /// Queries that may be asked, once the answers before them are on their way.
+    readable: VecDeque<(Call, Readable)>,
     open_bytes: usize,
     /// Frames of responses, all but the last one full.
     frames: Vec<Vec<u8>>,
@@ -52,6 +54,8 @@ pub(crate) struct Service {
     clients: BTreeMap<ClientId, ClientState>,
     /// Those with responses to be sent.
     answered: BTreeSet<ClientId>,
+    /// Those with queries that may be asked.
+    reading: BTreeSet<ClientId>,
     /// Those that are read no more for now.
     paused: BTreeSet<ClientId>,
     open_bytes: usize,
@@ -63,6 +67,7 @@ impl Service {
             limits,
             clients: BTreeMap::new(),
             answered: BTreeSet::new(),
+            reading: BTreeSet::new(),
             paused: BTreeSet::new(),
             open_bytes: 0,
         }
@@ -78,6 +83,7 @@ impl Service {
             self.open_bytes -= state.open_bytes;
         }
         self.answered.remove(&client);
+        self.reading.remove(&client);
         self.paused.remove(&client);
     }
 
@@ -124,6 +130,33 @@ impl Service {
         let Some(state) = self.clients.get(&client) else { return false };
         let has_room = state.held.is_empty() && state.open_bytes <= self.limits.open_bytes_max / 2;
         has_room && self.paused.remove(&client)
+    }
+
+    /// A query may be asked. That of a client that is gone is dropped.
+    pub(crate) fn readable(&mut self, call: Call, readable: Readable) {
+        if let Some(state) = self.clients.get_mut(&call.client) {
+            state.readable.push_back((call, readable));
+            self.reading.insert(call.client);
+        }
+    }
+
+    /// Clients with queries that may be asked.
+    pub(crate) fn reading(&self) -> Vec<ClientId> {
+        self.reading.iter().copied().collect()
+    }
+
+    /// The next of them.
+    pub(crate) fn next_readable(&mut self, client: ClientId) -> Option<(Call, Readable)> {
+        let next = self.clients.get_mut(&client).and_then(|state| state.readable.pop_front());
+        if next.is_none() {
+            self.reading.remove(&client);
+        }
+        next
+    }
+
+    /// Bytes of responses to a client that have not been taken.
+    pub(crate) fn response_bytes(&self, client: ClientId) -> usize {
+        self.clients.get(&client).map_or(0, |state| state.frames.iter().map(Vec::len).sum())
     }
 
     /// A request has ended.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use raft_core::error::Error;
 use raft_core::message::{Envelope, Message};
 use raft_core::replica::Event;
+use raft_core::state_machine::StateMachine;
 use raft_core::types::{LogIndex, NodeId};
 use raft_core::wire::encode;
 
@@ -216,7 +217,8 @@ impl Cluster {
                     ghost.proposal_ended(open, ticket, end);
                     self.happened(|| Happened::Ended(node, ticket, end));
                 }
-                Event::Answered { read, reply } => {
+                Event::Readable { read, request } => {
+                    let reply = process.replica.machine().query(&request);
                     let index = reply.try_into().map_or(0, LogIndex::from_le_bytes);
                     ghost.read_answered(open, read, index);
                     self.happened(|| Happened::Answered(node, read, index));

@@ -255,7 +255,7 @@ pub(crate) fn event(seen: &impl Sight, node: NodeId, event: &Event) {
             UnknownReason::Shutdown => Mark::UnknownShutdown,
             _ => Mark::UnknownPatience,
         }),
-        Event::Answered { .. } => {
+        Event::Readable { .. } => {
             let leads = seen.node(node).is_some_and(Node::is_leader);
             hit(if leads { Mark::ReadAtLeader } else { Mark::ReadAtFollower });
         }

@@ -139,6 +139,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         process.core.completed(GROUP);
         let Process { core, out, .. } = process;
         core.turn(out);
+        core.ask_all(out);
         let is_quiet =
             out.messages.is_empty() && out.snapshots.is_empty() && out.replies.is_empty();
         self.look(node);

@@ -29,6 +29,11 @@ impl Reactor {
         Ok(())
     }
 
+    /// Bytes that wait to be sent to a client; 0 for one that is gone.
+    pub fn client_queued_bytes(&self, client: ClientId) -> usize {
+        self.sockets.get(&(client.0 as usize)).map_or(0, Socket::queued_bytes)
+    }
+
     /// Counts what this client holds now. Beyond the budget closes those that hold most: what one
     /// connection may hold is bounded, but there may be thousands.
     pub(super) fn budget(&mut self, id: usize) {

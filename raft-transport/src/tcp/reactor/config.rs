@@ -66,7 +66,8 @@ impl ReactorConfig {
             limits: Limits::default(),
             client_limits: Limits::for_clients(),
             accept: AcceptLimits { total_max: 256, per_address_max: 64 },
-            accept_clients: AcceptLimits { total_max: 4096, per_address_max: 2048 },
+            // An idle one costs a few hundred bytes.
+            accept_clients: AcceptLimits { total_max: 16_384, per_address_max: 12_288 },
             client_bytes_max: 256 << 20,
             redial_ms_min: 20,
             redial_ms_max: 1000,
