@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use kv::Cluster;
 use kv::cluster::MemberAddress;
 
+use crate::serve::LogLimit;
+
 const EXAMPLES: &str = "\
 Examples:
   A cluster of three on this machine, each member in a terminal of its own:
@@ -39,7 +41,7 @@ const SERVE: &str = r#"Examples:
 A file has the same names, and the members in a table:
   id = 1
   data = "data/1"
-  log_bytes_max = 67108864     # listen and insecure as well, where they are needed
+  log_bytes_max = 67108864     # or "none"; listen and insecure as well, where they are needed
   [cluster]
   1 = "127.0.0.1:7001"
   2 = "127.0.0.1:7002"
@@ -157,9 +159,9 @@ pub(crate) struct Serve {
     /// Allow addresses that other machines can reach, without encryption or proof of identity
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// Take a snapshot when the log has more than so many bytes, and drop the log before it [default: 67108864]
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) log_bytes_max: Option<u64>,
+    /// Keep the log within so many bytes: at 80 % of them a snapshot is taken; or `none`, for never [default: 67108864]
+    #[arg(long, value_name = "BYTES|none")]
+    pub(crate) log_bytes_max: Option<LogLimit>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -24,9 +25,30 @@ struct Config {
     listen: Option<String>,
     data: Option<PathBuf>,
     insecure: Option<bool>,
-    log_bytes_max: Option<u64>,
+    log_bytes_max: Option<LogLimit>,
     /// The members' addresses, by their numbers.
     cluster: Option<BTreeMap<String, String>>,
+}
+
+/// How long the log may be, in bytes; `None` takes no snapshots.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "Limit")]
+pub(crate) struct LogLimit(Option<u64>);
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        LogLimit(Some(kv::server::LOG_BYTES_MAX))
+    }
+}
+
+impl FromStr for LogLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| "neither a number of bytes nor `none`".to_owned();
+        let bytes = if text == "none" { None } else { Some(text.parse().map_err(wrong)?) };
+        Ok(LogLimit(bytes))
+    }
 }
 
 /// How a member is run: what command line and file say together.
@@ -37,11 +59,30 @@ struct Settings {
     listen: Option<MemberAddress>,
     data: PathBuf,
     insecure: bool,
-    log_bytes_max: u64,
+    log_bytes_max: LogLimit,
 }
 
 fn wrong(text: String) -> Failure {
     Failure { text, status: 2 }
+}
+
+/// A number of bytes, or a word.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Limit {
+    Bytes(u64),
+    Word(String),
+}
+
+impl TryFrom<Limit> for LogLimit {
+    type Error = String;
+
+    fn try_from(limit: Limit) -> Result<Self, String> {
+        match limit {
+            Limit::Bytes(bytes) => Ok(LogLimit(Some(bytes))),
+            Limit::Word(word) => word.parse(),
+        }
+    }
 }
 
 impl Config {
@@ -85,7 +126,7 @@ impl Settings {
             listen,
             data: serve.data.clone().or(file.data).ok_or_else(|| missing("data"))?,
             insecure: serve.insecure || file.insecure.unwrap_or(false),
-            log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or(64 << 20),
+            log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or_default(),
         })
     }
 }
@@ -100,7 +141,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
     let address = cluster.member(id).expect("it was looked for");
     let address = listen.as_ref().unwrap_or(address);
     let stop = stop_flag()?;
-    let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max);
+    let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max.0);
     let host = server.listen(listen.clone()).start(&data).map_err(|error| match error {
         HostError::NotLoopback { address } => Failure::not_done(format!(
             "{address} is not a loopback address: there is no encryption and no proof of identity \

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use raft_core::replica::SnapshotPolicy;
 use raft_core::types::{ClusterId, GroupId, NodeId};
 use raft_host::core::GroupSettings;
 use raft_host::session::{Limits, Sessions};
@@ -18,6 +19,9 @@ pub const GROUP: GroupId = 1;
 /// What tells a kv cluster's stores and messages from other programs'.
 const CLUSTER: ClusterId = 0x6b76;
 
+/// How long the log may be, in bytes, if nothing else is said.
+pub const LOG_BYTES_MAX: u64 = 64 << 20;
+
 /// The tick of a member, in which it measures leases.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -27,14 +31,15 @@ pub struct Server<'a> {
     cluster: &'a Cluster,
     id: NodeId,
     insecure: bool,
-    log_bytes_max: u64,
+    snapshots: SnapshotPolicy,
     listen: Option<MemberAddress>,
 }
 
 impl<'a> Server<'a> {
     /// Member `id` of the cluster.
     pub fn new(cluster: &'a Cluster, id: NodeId) -> Self {
-        Server { cluster, id, insecure: false, log_bytes_max: 64 << 20, listen: None }
+        let snapshots = SnapshotPolicy::within(LOG_BYTES_MAX);
+        Server { cluster, id, insecure: false, snapshots, listen: None }
     }
 
     /// Allows addresses that other machines can reach. There is no encryption and no proof of
@@ -50,9 +55,15 @@ impl<'a> Server<'a> {
         self
     }
 
-    /// Takes a snapshot once the log has more bytes than this, and drops the log before it.
-    pub fn log_bytes_max(mut self, bytes: u64) -> Self {
-        self.log_bytes_max = bytes;
+    /// Keeps the log within about so many bytes, [`LOG_BYTES_MAX`] by default: at 80 per cent of them a
+    /// snapshot is taken, and the log before it dropped. `None` takes no snapshots: the log grows for ever.
+    pub fn log_bytes_max(self, bytes: impl Into<Option<u64>>) -> Self {
+        self.snapshots(bytes.into().map_or_else(SnapshotPolicy::never, SnapshotPolicy::within))
+    }
+
+    /// When snapshots are taken, in the library's own terms: at another share of the limit, for example.
+    pub fn snapshots(mut self, policy: SnapshotPolicy) -> Self {
+        self.snapshots = policy;
         self
     }
 
@@ -85,7 +96,7 @@ impl<'a> Server<'a> {
             config = config.listen(listen.peers()).listen_clients(listen.clients());
         }
         let mut settings = GroupSettings::default();
-        settings.snapshots.state_bytes_max = Some(self.log_bytes_max);
+        settings.snapshots = self.snapshots;
         let machine = Sessions::new(Machine::default(), Limits::default());
         let group = Group::with_hooks(GROUP, machine, Leases::new(TICK));
         Host::start(config, [group.with_settings(settings)])

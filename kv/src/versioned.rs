@@ -135,9 +135,20 @@ impl VersionedClient {
     }
 }
 
-/// What the attempts of one put have shown so far.
+/// What the attempts of one put by version have shown so far: for whoever sends them by another way than
+/// [`VersionedClient`]. Each attempt is the same [`Command::CompareAndSet`], without a session.
+///
+/// ```
+/// use kv::versioned::Attempts;
+/// use raft_host::outcome::{ProposeError, Unknown};
+///
+/// let mut attempts = Attempts::default();
+/// let lost = Err(ProposeError::Unknown(Unknown::Disconnected));
+/// assert_eq!(attempts.judge(lost), None); // Send it again.
+/// assert!(attempts.give_up().to_string().starts_with("perhaps done"));
+/// ```
 #[derive(Debug, Default)]
-struct Attempts {
+pub struct Attempts {
     /// The newest end that left it open whether the put was applied: from then on, whatever an attempt
     /// finds may be the work of an earlier one.
     doubt: Option<Unknown>,
@@ -147,8 +158,11 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// An attempt has ended. `None` if there must be another one.
-    fn judge(&mut self, end: ProposeResult) -> Option<Result<u64, PutError>> {
+    /// An attempt has ended: the put's end, or `None` if there must be another attempt.
+    ///
+    /// # Errors
+    /// Inside, [`PutError`] says whether the put may have been done.
+    pub fn judge(&mut self, end: ProposeResult) -> Option<Result<u64, PutError>> {
         let reply = match end {
             Ok(reply) => reply,
             Err(ProposeError::Unknown(why)) => {
@@ -189,7 +203,7 @@ impl Attempts {
     }
 
     /// Time has run out, or there is nobody else to ask.
-    fn give_up(self) -> PutError {
+    pub fn give_up(self) -> PutError {
         match (self.doubt, self.refused) {
             (Some(why), _) => PutError::Unknown(why),
             (None, Some(why)) => PutError::NotDone(why),

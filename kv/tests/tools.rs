@@ -99,6 +99,8 @@ fn a_file_says_what_the_command_line_does() {
         (format!("id = 2\ndata = \"x\"\n{members}"), "--id 2 is not among the members"),
         (format!("data = \"x\"\n{members}"), "--id is missing"),
         (format!("id = 1\n{members}"), "--data is missing"),
+        (format!("id = 1\nlog_bytes_max = \"none\"\n{members}"), "--data is missing"),
+        (format!("log_bytes_max = \"no\"\n{members}"), "neither a number of bytes nor `none`"),
         ("id = 1\ndata = \"x\"\n".to_owned(), "--cluster is missing"),
     ] {
         fs::write(&file, text).unwrap();

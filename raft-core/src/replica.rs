@@ -30,7 +30,7 @@ use crate::types::{EntryId, GroupId, LogIndex, NodeId};
 mod snapshots;
 
 use snapshots::Snapshots;
-pub use snapshots::{SnapshotJob, SnapshotPolicy};
+pub use snapshots::{SNAPSHOT_PERCENT, SnapshotJob, SnapshotPolicy};
 
 /// Something a caller of the replica waits for.
 #[derive(Debug)]

@@ -29,9 +29,47 @@ pub struct SnapshotPolicy {
     pub lag_entries: u64,
 }
 
+/// The share of a limit at which a snapshot is taken, if nothing else is said, in per cent: what is left is
+/// for the entries that come while it is written, and for the lag.
+pub const SNAPSHOT_PERCENT: u64 = 80;
+
+/// How many entries before a snapshot stay in the log at most, if nothing else is said.
+const LAG_ENTRIES_MAX: u64 = 4096;
+
+/// How long an entry is taken to be where the lag has to fit into so many bytes.
+const LAG_ENTRY_BYTES: u64 = 256;
+
+impl SnapshotPolicy {
+    /// Keeps the log within about so many bytes: a snapshot is taken at 80 per cent of them.
+    ///
+    /// ```
+    /// use raft_core::replica::SnapshotPolicy;
+    ///
+    /// assert_eq!(SnapshotPolicy::within(1000).state_bytes_max, Some(800));
+    /// assert_eq!(SnapshotPolicy::never().state_bytes_max, None);
+    /// ```
+    pub fn within(log_bytes_max: u64) -> Self {
+        SnapshotPolicy::at_percent(log_bytes_max, SNAPSHOT_PERCENT)
+    }
+
+    /// The same with a share of one's own, in per cent; more than 100 is 100. The lag gets what is left, at
+    /// 256 bytes an entry: with a small limit it keeps nothing.
+    pub fn at_percent(log_bytes_max: u64, percent: u64) -> Self {
+        let share = u128::from(log_bytes_max) * u128::from(percent.min(100)) / 100;
+        let share = u64::try_from(share).expect("a share is no more than the whole");
+        let lag_entries = ((log_bytes_max - share) / LAG_ENTRY_BYTES).min(LAG_ENTRIES_MAX);
+        SnapshotPolicy { state_bytes_max: Some(share), lag_entries }
+    }
+
+    /// Takes no snapshots: the log grows for ever.
+    pub fn never() -> Self {
+        SnapshotPolicy { state_bytes_max: None, lag_entries: LAG_ENTRIES_MAX }
+    }
+}
+
 impl Default for SnapshotPolicy {
     fn default() -> Self {
-        SnapshotPolicy { state_bytes_max: Some(64 << 20), lag_entries: 4096 }
+        SnapshotPolicy { state_bytes_max: Some(64 << 20), lag_entries: LAG_ENTRIES_MAX }
     }
 }
 
