@@ -14,13 +14,15 @@ mod replies;
 mod requests;
 mod rig;
 mod setup;
+mod stage;
 mod streams;
+mod told;
 mod trial;
 mod watched;
 mod wire;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +48,8 @@ use client::{Call, Client};
 use oracle::Oracle;
 use requests::{Commands, Open};
 pub use setup::Setup;
+pub use stage::Stage;
+pub use told::{End, Ended, StageClient};
 pub use trial::{Report, Trial};
 pub use watched::Watched;
 use wire::{Piece, Wires};
@@ -151,6 +155,8 @@ pub(crate) struct World<'a, M> {
     pieces: Vec<Piece>,
     clients: Vec<Client>,
     operations: Vec<Operation>,
+    /// Ends of what clients were told to ask, which nobody has taken notice of.
+    ends: VecDeque<End>,
     oracle: Oracle<M>,
     /// What became of each copy of a command.
     commands: Commands,
@@ -225,6 +231,7 @@ impl<'a, M: StateMachine + Send + 'static> World<'a, M> {
             pieces: Vec::new(),
             clients: Vec::new(),
             operations: Vec::new(),
+            ends: VecDeque::new(),
             oracle: Oracle::new(trial.machine(), setup.sessions_max),
             commands: Commands::default(),
             states: BTreeMap::new(),

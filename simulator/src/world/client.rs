@@ -1,16 +1,17 @@
-//! A client with a session: one operation at a time, asked again until its end is known or it is
-//! given up.
+//! A client, mostly with a session: one operation at a time, asked again until its end is known or it is
+//! given up. A client on a [stage](super::Stage) asks what it is told to, and may have no session.
 
 use std::fmt;
 
 use raft_core::types::{LogIndex, NodeId};
 use raft_host::core::Reply;
-use raft_host::outcome::{NotAppended, ProposeError};
-use raft_host::session::{Answer, Session};
+use raft_host::outcome::{NotAppended, ProposeError, ProposeResult};
+use raft_host::session::{Answer, Session, without_session};
 
 use super::members::REQUEST_BYTES_MAX;
 use super::oracle::{CommandName, name_of};
 use super::text;
+use super::told::Told;
 use crate::dice::Dice;
 
 /// What a client asks for.
@@ -100,6 +101,8 @@ pub(super) struct Client {
     pub(super) operation: u64,
     pub(super) attempt: u64,
     pub(super) under_way: Option<UnderWay>,
+    /// Where somebody tells it what to ask, instead of the dice.
+    pub(super) told: Option<Told>,
 }
 
 /// What a client makes of a reply.
@@ -112,6 +115,8 @@ pub(super) enum Step {
     Again(Option<NodeId>),
     /// A command was applied.
     Applied(CommandName, Vec<u8>),
+    /// The one attempt of a command without a session has ended.
+    Attempted(ProposeResult),
     /// A query was answered with the state at an index.
     Answered(Vec<u8>, LogIndex),
     /// The operation is over, and nobody knows how.
@@ -127,12 +132,38 @@ impl Client {
         let server = 1 + dice.below(nodes);
         let session = Session::new(name);
         let way = Dice::new(seed, &format!("way of client {number}"));
-        Client { dice, way, session, server, operation: 0, attempt: 0, under_way: None }
+        let under_way = None;
+        Client { dice, way, session, server, operation: 0, attempt: 0, under_way, told: None }
     }
 
-    /// Whether the next operation has to open the session first.
+    /// Another member to ask, or the same one again.
+    pub(super) fn another(&mut self, nodes: u64) -> NodeId {
+        match &self.told {
+            Some(told) if !told.servers.is_empty() => *self.dice.pick(&told.servers),
+            _ => 1 + self.dice.below(nodes),
+        }
+    }
+
+    /// Whom to ask after a member has named the leader, or could not.
+    pub(super) fn turns_to(&mut self, leader: Option<NodeId>, nodes: u64) {
+        let may_ask = |leader: &NodeId| self.told.as_ref().is_none_or(|told| told.may_ask(*leader));
+        self.server = leader.filter(may_ask).unwrap_or_else(|| self.another(nodes));
+    }
+
+    /// Whether its commands are sent once, and its own affair.
+    pub(super) fn is_without_session(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.has_session)
+    }
+
+    /// Whether what is under way is the one attempt of a command without a session.
+    pub(super) fn is_attempt(&self) -> bool {
+        let asked = self.under_way.as_ref().and_then(|under_way| under_way.asked.as_ref());
+        self.is_without_session() && matches!(asked, Some(Asked::Command(_)))
+    }
+
+    /// Whether the next operation can come, without a session being opened first.
     pub(super) fn has_session(&self) -> bool {
-        self.session.is_open()
+        self.session.is_open() || self.is_without_session()
     }
 
     /// Begins an operation; `None` opens the session.
@@ -140,6 +171,7 @@ impl Client {
         self.operation += 1;
         let bytes = match &asked {
             None => self.session.open(),
+            Some(Asked::Command(command)) if self.is_without_session() => without_session(command),
             Some(Asked::Command(command)) => self.session.next(command).expect("it is open"),
             Some(Asked::Query(query)) => query.clone(),
         };
@@ -174,6 +206,7 @@ impl Client {
             return Step::Late;
         };
         match reply {
+            Reply::Proposed(end) if self.is_attempt() => Step::Attempted(end.clone()),
             Reply::Proposed(Ok(bytes)) => match Answer::read(bytes) {
                 Ok(Answer::Opened(id)) => {
                     self.session.opened(id);

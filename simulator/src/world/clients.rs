@@ -5,11 +5,13 @@ use std::rc::Rc;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 use raft_host::core::Reply;
+use raft_host::outcome::{ProposeError, Unknown};
 use raft_host::session::Answer;
 
 use super::client::{Call, Client, Step};
 use super::oracle::name_of;
 use super::requests::Request;
+use super::told::{End, Ended, StageClient};
 use super::{Asked, Due, GROUP, Operation, Outcome, World};
 use crate::invariants::{Cause, Rule};
 use crate::ledger::hash_of;
@@ -18,10 +20,16 @@ use crate::network::NetworkFaults;
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// A client thinks about what to ask next.
     pub(super) fn rest(&mut self, client: usize) {
-        let (first, last) = self.setup.think;
-        let at = self.now + self.clients[client].dice.between(first, last);
-        let Client { operation, attempt, .. } = self.clients[client];
         self.clients[client].under_way = None;
+        let at = match &self.clients[client].told {
+            Some(told) if told.wants.is_none() => return,
+            Some(_) => self.now,
+            None => {
+                let (first, last) = self.setup.think;
+                self.now + self.clients[client].dice.between(first, last)
+            }
+        };
+        let Client { operation, attempt, .. } = self.clients[client];
         self.schedule(at, Due::Wake(Call { client, operation, attempt }));
     }
 
@@ -31,8 +39,15 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             return;
         }
         let Some(under_way) = &client.under_way else {
-            if self.counts.acknowledged < self.budget {
-                let asked = client.has_session().then(|| self.trial.ask(&mut client.dice));
+            let may_ask = match &client.told {
+                Some(told) => told.wants.is_some(),
+                None => self.counts.acknowledged < self.budget,
+            };
+            if may_ask {
+                let asked = client.has_session().then(|| match &mut client.told {
+                    Some(told) => Ok(told.wants.take().expect("it was looked at above")),
+                    None => self.trial.ask(&mut client.dice),
+                });
                 let begun = asked.transpose().and_then(|asked| {
                     client.begin(asked, self.floor, self.now);
                     client.refuse_too_much(self.setup.cluster.config.command_bytes_max)
@@ -49,7 +64,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.end(call.client, Outcome::Unknown);
             return;
         }
-        client.server = 1 + client.dice.below(self.setup.cluster.nodes);
+        client.server = client.another(self.setup.cluster.nodes);
+        if client.is_attempt() {
+            return self.attempted(call.client, Err(ProposeError::Unknown(Unknown::Disconnected)));
+        }
         self.send(call.client);
     }
 
@@ -66,9 +84,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             let what = under_way.asked.as_ref().map_or("a session".into(), Asked::to_string);
             println!("{:>9} c{number} asks n{to}: {what}", self.now);
         }
-        let patience = self.setup.patience + client.dice.below(self.setup.patience);
+        let patience = client.told.as_ref().map_or(self.setup.patience, |told| told.patience);
+        let patience = patience + client.dice.below(patience);
         self.schedule(self.now + patience, Due::Wake(call));
-        for delay in self.way(number).into_iter().flatten() {
+        for delay in self.way(number, false).into_iter().flatten() {
             // It arrives even where its operation is over by then.
             let bytes = bytes.clone();
             self.schedule(self.now + delay, Due::Request { call, to, bytes, is_query });
@@ -76,8 +95,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     }
 
     /// When what is sent between a client and a member arrives: never, once or twice.
-    pub(super) fn way(&mut self, client: usize) -> [Option<u64>; 2] {
+    pub(super) fn way(&mut self, client: usize, is_reply: bool) -> [Option<u64>; 2] {
         let NetworkFaults { loss_permille, duplicate_permille, delay, .. } = self.network.faults;
+        let NetworkFaults { slow_permille, slow_delay, .. } = self.network.faults;
+        let may_be_slow = slow_permille > 0 && is_reply;
         let dice = &mut self.clients[client].way;
         if dice.permille(loss_permille) {
             self.sent.lost += 1;
@@ -85,7 +106,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         let twice = dice.permille(duplicate_permille);
         self.sent.repeated += u64::from(twice);
-        let mut draw = || dice.between(delay.0, delay.1);
+        let mut draw = || {
+            let is_slow = may_be_slow && dice.permille(slow_permille);
+            let (first, last) = if is_slow { slow_delay } else { delay };
+            dice.between(first, last)
+        };
         [Some(draw()), twice.then(draw)]
     }
 
@@ -124,6 +149,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 (Ok(Answer::Applied(reply)), Some(name)) => {
                     self.oracle.replied(name, &reply, 0).map(drop)
                 }
+                (Ok(Answer::Applied(reply)), None) => {
+                    self.oracle.replied_to_bare(&bytes, &reply, 0).map(drop)
+                }
                 _ => Ok(()),
             },
             Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
@@ -145,13 +173,13 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             Step::Late => {}
             Step::Next => self.rest(call.client),
             Step::Again(leader) => {
-                client.server =
-                    leader.unwrap_or_else(|| 1 + client.dice.below(self.setup.cluster.nodes));
+                client.turns_to(leader, self.setup.cluster.nodes);
                 let pause = client.dice.between(1_000, 20_000);
                 client.attempt += 1;
                 let call = Call { attempt: client.attempt, ..call };
                 self.schedule(self.now + pause, Due::Wake(call));
             }
+            Step::Attempted(end) => self.attempted(call.client, end),
             Step::Applied(name, reply) => match self.oracle.replied(name, &reply, floor) {
                 Ok(index) => {
                     self.floor = self.floor.max(index);
@@ -170,6 +198,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
 
     /// An operation is over.
     fn end(&mut self, number: usize, outcome: Outcome) {
+        self.ended(number, outcome, None);
+    }
+
+    pub(super) fn ended(&mut self, number: usize, outcome: Outcome, attempted: Option<Ended>) {
         let client = &mut self.clients[number];
         let Some(under_way) = client.under_way.take() else { return };
         if let Some(asked) = under_way.asked {
@@ -184,6 +216,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.counts.unknown += u64::from(!is_known);
             let returned = is_known.then_some(self.now);
             let called = under_way.called;
+            if self.clients[number].told.is_some() {
+                let end = attempted.unwrap_or_else(|| outcome.clone().into());
+                self.ends.push_back(End { client: StageClient(number), called, at: self.now, end });
+            }
             self.operations.push(Operation { client: number, asked, called, returned, outcome });
         }
         self.rest(number);

@@ -297,7 +297,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 self.ghost.broke_by(rule, cause, what);
             }
             // A reply can't be copied, so it does not come twice.
-            if let [Some(delay), _] = self.way(call.client) {
+            if let [Some(delay), _] = self.way(call.client, true) {
                 self.schedule(self.now + delay, Due::Reply { call, reply });
             }
         }

@@ -11,6 +11,7 @@ use raft_core::types::{EntryId, LogIndex};
 
 use super::text;
 use crate::invariants::Cause;
+use crate::ledger::hash_of;
 
 /// Names a command of a client's, however often it is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,9 +32,13 @@ impl fmt::Display for CommandName {
 enum Wrapped<'a> {
     Open { client: u128 },
     Command { name: CommandName, command: &'a [u8] },
+    Bare { command: &'a [u8] },
 }
 
 fn unwrap(bytes: &[u8]) -> Option<Wrapped<'_>> {
+    if let [_, 2, command @ ..] = bytes {
+        return Some(Wrapped::Bare { command });
+    }
     let (client, rest) = bytes.get(2..)?.split_first_chunk()?;
     let client = u128::from_le_bytes(*client);
     match bytes[1] {
@@ -48,10 +53,10 @@ fn unwrap(bytes: &[u8]) -> Option<Wrapped<'_>> {
     }
 }
 
-/// The name of a wrapped command; `None` for what opens a session.
+/// The name of a wrapped command; `None` for what opens a session, or has none.
 pub(super) fn name_of(bytes: &[u8]) -> Option<CommandName> {
     match unwrap(bytes)? {
-        Wrapped::Open { .. } => None,
+        Wrapped::Open { .. } | Wrapped::Bare { .. } => None,
         Wrapped::Command { name, .. } => Some(name),
     }
 }
@@ -114,6 +119,8 @@ pub(super) struct Oracle<M> {
     sessions: BTreeMap<u128, Session>,
     /// Where each command was executed.
     executed: BTreeMap<CommandName, LogIndex>,
+    /// Where each command without a session was, by the hash of its bytes: once for each copy in the log.
+    bare: BTreeMap<u64, Vec<LogIndex>>,
     /// Commands as they were executed, to be run again.
     log: Vec<(EntryId, Vec<u8>)>,
     reads: Vec<Read>,
@@ -128,6 +135,7 @@ impl<M: StateMachine> Oracle<M> {
             sessions_max,
             sessions: BTreeMap::new(),
             executed: BTreeMap::new(),
+            bare: BTreeMap::new(),
             log: Vec::new(),
             reads: Vec::new(),
         }
@@ -173,6 +181,11 @@ impl<M: StateMachine> Oracle<M> {
                     self.executed.insert(name, id.index);
                     self.log.push((id, command.to_vec()));
                 }
+            }
+            Some(Wrapped::Bare { command }) => {
+                self.execution.execute(id, command);
+                self.bare.entry(hash_of(bytes)).or_default().push(id.index);
+                self.log.push((id, command.to_vec()));
             }
             None => {}
         }
@@ -220,6 +233,30 @@ impl<M: StateMachine> Oracle<M> {
             return Err((Cause::Stale, what));
         }
         Ok(*index)
+    }
+
+    /// A client was told that its command without a session was applied, with this reply. Answers the
+    /// earliest index at which that may have been: which copy it was isn't said.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub(super) fn replied_to_bare(
+        &self,
+        bytes: &[u8],
+        reply: &[u8],
+        floor: LogIndex,
+    ) -> Judged<LogIndex> {
+        let copies = self.bare.get(&hash_of(bytes)).map_or(&[][..], Vec::as_slice);
+        let replies =
+            |index: &&LogIndex| self.execution.replies.get(index).is_some_and(|it| it == reply);
+        if let Some(index) = copies.iter().filter(replies).find(|index| **index > floor) {
+            return Ok(*index);
+        }
+        let (command, reply) = (text(bytes), text(reply));
+        let what =
+            format!("{command}, at {copies:?}, replied {reply}, asked after {floor} had been seen");
+        let cause = if copies.is_empty() { Cause::NotExecuted } else { Cause::WrongAnswer };
+        Err((cause, what))
     }
 
     /// A client was answered a query, with the state as of this index.

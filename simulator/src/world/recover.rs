@@ -48,6 +48,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             return self.run_for(20 * self.timeout());
         }
         self.finish();
+        self.judge_states();
+    }
+
+    /// The log, run again, must say what clients were told, and all members must be alike.
+    pub(super) fn judge_states(&mut self) {
         if self.is_over() {
             return;
         }
@@ -65,7 +70,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
     }
 
-    fn stop_faults(&mut self) {
+    pub(super) fn stop_faults(&mut self) {
         let delay = self.network.faults.delay;
         self.network.faults = NetworkFaults { delay, ..NetworkFaults::default() };
         self.network.heal();
@@ -120,7 +125,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     }
 
     /// Nothing more is asked; what was asked ends, and all members become equal.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.budget = 0;
         let timeout = self.timeout();
         let is_idle = |world: &Self| {
@@ -184,7 +189,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         TICK * u64::from(self.setup.cluster.config.election_timeout_ticks)
     }
 
-    fn machine(&self, node: NodeId) -> Option<&Watched<M>> {
+    pub(super) fn machine(&self, node: NodeId) -> Option<&Watched<M>> {
         self.process(node)?.core.machine::<Watched<M>>(GROUP)
     }
 

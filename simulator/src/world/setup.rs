@@ -73,7 +73,10 @@ impl Settings for Setup {
     const WORD: &'static str = "members";
 
     fn values(&mut self) -> Vec<Named<'_>> {
-        let (mut values, _) = values_of(&mut self.cluster, &mut self.network);
+        let (mut values, replicas) = values_of(&mut self.cluster, &mut self.network);
+        // Of replies to clients: what members tell each other keeps its order.
+        values
+            .extend(replicas.into_iter().filter(|(name, _)| ["slow", "slow_delay"].contains(name)));
         let clients: [Named<'_>; 9] = [
             ("clients", &mut self.clients),
             ("operations", &mut self.operations),

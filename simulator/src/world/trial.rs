@@ -138,6 +138,11 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
         }
     }
 
+    /// A trial of what `machine` makes, for a [stage](Trial::stage), where nothing is drawn.
+    pub fn scripted(machine: impl Fn() -> M + 'static) -> Self {
+        Trial::new(machine, |_| unreachable!("there are no clients but those of the stage"))
+    }
+
     /// With a rule that every member's machine must keep at all times. It may also assert.
     pub fn checking(mut self, check: impl Fn(&M) -> Result<(), String> + 'static) -> Self {
         self.check = Box::new(check);
@@ -174,6 +179,10 @@ impl<M: StateMachine + Send + 'static> Trial<M> {
     pub fn loud(mut self, is_loud: bool) -> Self {
         self.is_loud = is_loud;
         self
+    }
+
+    pub(super) fn is_loud(&self) -> bool {
+        self.is_loud
     }
 
     pub(super) fn machine(&self) -> M {
