@@ -237,9 +237,18 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
         "kill" => Deed::Kill,
         "restart" => Deed::Restart,
         "rot" => {
-            let (place, kind) = words.value("kind").ok_or("what is to happen, kind=flip?")?;
-            let kind = kind.parse().map_err(|()| words.wrong(place, "no such kind of damage"))?;
-            let prefix = words.value("file").map_or("", |(_, prefix)| prefix);
+            let kinds = Decay::ALL.map(|decay| decay.to_string()).join(", ");
+            let unsaid = || words.wrong(0, format_args!("how? kind= one of {kinds}"));
+            let (place, kind) = words.value("kind").ok_or_else(unsaid)?;
+            let unknown = |()| words.wrong(place, format_args!("no such kind; there are {kinds}"));
+            let kind = kind.parse().map_err(unknown)?;
+            let file = words.value("file");
+            let is_known = |prefix: &str| FILES.iter().any(|name| prefix.starts_with(name));
+            if let Some((place, _)) = file.filter(|(_, prefix)| !is_known(prefix)) {
+                let what = format_args!("files begin with one of {}", FILES.join(", "));
+                return Err(words.wrong(place, what));
+            }
+            let prefix = file.map_or("", |(_, prefix)| prefix);
             Deed::Rot(kind, prefix.into(), words.setting("at")?.unwrap_or(0))
         }
         "wipe" => Deed::Wipe,
@@ -258,6 +267,9 @@ fn deed(name: &str, words: &Words<'_>) -> Result<Option<Deed>, String> {
         _ => return Ok(None),
     }))
 }
+
+/// What a member's files are called.
+const FILES: [&str; 3] = ["wal-", "snapshot-", "staged-"];
 
 fn keep(words: &Words<'_>) -> Result<Keep, String> {
     let Some((place, kept)) = words.value("keep") else { return Ok(Keep::Nothing) };
@@ -390,6 +402,15 @@ mod tests {
             ("propose 1 a times=1000000000", "word 4, `times=1000000000`: more than 100000"),
             ("crash-after 1 operations=9999999", "word 3, `operations=9999999`: more than 100000"),
             ("tick 1,x", "word 2, `1,x`: not nodes like `1,2` or `all`"),
+            ("recover 1,1", "word 2, `1,1`: 1 stands there twice"),
+            (
+                "rot 1",
+                "word 1, `rot`: how? kind= one of flip, lost-write, misdirected, stale-segment",
+            ),
+            (
+                "rot 1 kind=flip file=wall",
+                "word 4, `file=wall`: files begin with one of wal-, snapshot-, staged-",
+            ),
         ] {
             assert_eq!(Action::parse(line).unwrap_err(), what, "{line}");
         }

@@ -126,7 +126,8 @@ fn progress(cluster: &mut Cluster, nodes: &[NodeId]) {
     // Where every vote of the core is needed, and nobody asks beforehand whether it could win, those whose
     // logs are behind stand in the way of the one who can: seed 5001667 of the swarm has four members who
     // want each other's votes, and one who may get them.
-    let needs_all = 2 * (nodes.len() as u64 - 1) <= cluster.config().nodes;
+    let votes = nodes.iter().filter(|node| !cluster.is_wiped(**node)).count() as u64;
+    let needs_all = 2 * votes.saturating_sub(1) <= cluster.config().nodes;
     let elections = if needs_all && !config.pre_vote { 40 } else { 10 };
     // So many times the longest that a member waits before it thinks of an election.
     let bound = elections * 2 * u64::from(config.election_timeout_ticks);

@@ -140,8 +140,16 @@ impl<'a> Words<'a> {
         match self.word(place)? {
             "all" => Ok(Vec::new()),
             list => {
-                let nodes = list.split(',').map(str::parse).collect::<Result<_, _>>();
-                nodes.map_err(|_| self.wrong(place, "not nodes like `1,2` or `all`"))
+                let nodes = list.split(',').map(str::parse).collect::<Result<Vec<NodeId>, _>>();
+                let nodes =
+                    nodes.map_err(|_| self.wrong(place, "not nodes like `1,2` or `all`"))?;
+                let twice = nodes.iter().enumerate().find(|(at, node)| nodes[..*at].contains(node));
+                match twice {
+                    Some((_, node)) => {
+                        Err(self.wrong(place, format_args!("{node} stands there twice")))
+                    }
+                    None => Ok(nodes),
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ pub struct ClusterConfig {
     pub disk: DiskFaults,
     /// How long the writing of a snapshot takes, in microseconds.
     pub snapshot_delay: (u64, u64),
-    /// Whether time passes for the nodes by itself, or only in [`Cluster::tick`].
+    /// Whether time passes for the nodes by itself, or only in [`Cluster::tick`](crate::cluster::Cluster::tick).
     pub ticks: bool,
     /// A member's ticks are up to so many thousandths longer or shorter than they should be; each of its
     /// lives has a clock of its own.

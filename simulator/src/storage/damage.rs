@@ -60,14 +60,17 @@ impl MemberDisk {
         error: &WalError,
         before: &[(String, Vec<u8>)],
     ) -> Result<(), String> {
+        let Damage { file: damaged, what } = self.damage.as_ref().expect("the caller has looked");
+        // Damage in one segment may show in the next one; damage in a snapshot shows there.
+        let kind = |name: &str| name.split('-').next().map(str::to_owned);
         let is_named = match error {
             WalError::Damaged { file, expected, found, .. } => {
-                self.sim.contents(file).is_some() && !expected.is_empty() && !found.is_empty()
+                let is_there = self.sim.contents(file).is_some() && kind(file) == kind(damaged);
+                is_there && !expected.is_empty() && !found.is_empty()
             }
-            WalError::Missing { file, .. } => !file.is_empty(),
+            WalError::Missing { file, .. } => kind(file) == kind(damaged),
             _ => false,
         };
-        let what = &self.damage.as_ref().expect("the caller has looked").what;
         if !is_named {
             return Err(format!("{what}, and the refusal does not say where: {error}"));
         }

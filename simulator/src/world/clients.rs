@@ -152,7 +152,8 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 (Ok(Answer::Applied(reply)), None) => {
                     self.oracle.replied_to_bare(&bytes, &reply, 0).map(drop)
                 }
-                _ => Ok(()),
+                (Ok(answer), name) => self.oracle.explains(&bytes, name, &answer),
+                (Err(error), _) => Err((Cause::WrongAnswer, error.to_string())),
             },
             Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
                 Some((answer, index)) => {

@@ -6,6 +6,7 @@ use raft_core::types::NodeId;
 use super::{GROUP, Server, World};
 use crate::action::{Action, Deed, links_of};
 use crate::disk::{Decay, Keep};
+use crate::invariants::Rule;
 use crate::marks::sight::{self, Sight};
 use crate::marks::{Mark, hit_if};
 use crate::swarm::rig::Rig;
@@ -140,8 +141,11 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     fn shut_down(&mut self, node: NodeId) {
         self.resume(node, 0);
         self.input(node, |process| process.core.shut_down(&mut process.out));
-        if self.process(node).is_none() {
-            return;
+        let Some(process) = self.process(node) else { return };
+        let unanswered = process.open.waiting().next().map(|(call, _)| *call);
+        if let Some(call) = unanswered {
+            let what = format!("node {node} has shut down, and never answered {call}");
+            self.ghost.broke(Rule::Ticket, what);
         }
         self.end_process(node);
         self.server(node).disk.borrow_mut().shut_down();

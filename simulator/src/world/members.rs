@@ -202,7 +202,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         }
         let read = process.seen + seen.len();
         let (is_fenced, led) = (core.is_fenced(), (core.term(), core.is_leader()));
-        if is_fenced && !servers[&node].disk.borrow().has_failed() {
+        if is_fenced && !process.is_fenced && !servers[&node].disk.borrow().has_failed() {
             let why = core.status().fenced.map_or(String::new(), |error| error.to_string());
             if let Err(what) = servers[&node].disk.borrow().check_fence(&why) {
                 ghost.broke(Rule::Storage, format!("node {node}: {what}"));

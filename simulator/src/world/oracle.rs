@@ -8,6 +8,7 @@ use raft_core::block::{Entry, EntryKind};
 use raft_core::snapshot::{Capture, SnapshotError};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
+use raft_host::session::Answer;
 
 use super::text;
 use crate::invariants::Cause;
@@ -257,6 +258,37 @@ impl<M: StateMachine> Oracle<M> {
             format!("{command}, at {copies:?}, replied {reply}, asked after {floor} had been seen");
         let cause = if copies.is_empty() { Cause::NotExecuted } else { Cause::WrongAnswer };
         Err((cause, what))
+    }
+
+    /// A client was told something else about what it had sent.
+    ///
+    /// # Errors
+    /// What is wrong with that. Where a session has expired since, nothing can be said any more.
+    pub(super) fn explains(
+        &self,
+        bytes: &[u8],
+        name: Option<CommandName>,
+        answer: &Answer,
+    ) -> Judged<()> {
+        let session = |client| self.sessions.get(&client);
+        let is_right = match (name, answer) {
+            (None, Answer::Opened(id)) => {
+                id.opened <= self.last.index
+                    && session(id.client).is_none_or(|session| session.opened >= id.opened)
+            }
+            (Some(name), Answer::Expired) => {
+                session(name.client).is_none_or(|session| session.opened != name.opened)
+            }
+            (Some(name), Answer::Stale) => session(name.client).is_none_or(|session| {
+                session.opened != name.opened || session.sequence >= name.sequence
+            }),
+            (Some(name), Answer::AppliedReplyDropped) => self.executed.contains_key(&name),
+            _ => false,
+        };
+        match is_right {
+            true => Ok(()),
+            false => Err((Cause::WrongAnswer, format!("{} is answered {answer:?}", text(bytes)))),
+        }
     }
 
     /// A client was answered a query, with the state as of this index.
