@@ -10,4 +10,3 @@ pub(crate) mod service;
 mod silence;
 
 pub use client::{PendingProposal, RpcClient, RpcOptions};
-pub(crate) use silence::Silence;

@@ -22,6 +22,10 @@ pub struct RpcOptions {
     pub request_timeout: Duration,
     /// How long one server may take to accept a connection.
     pub connect_timeout: Duration,
+    /// How long a server may keep silent before what may be asked twice is asked of another one: far longer than
+    /// a healthy cluster takes, and not much longer than a new leader does. Each time that it was too short for a
+    /// request it doubles, up to eight times as long.
+    pub silence: Duration,
     /// The first wait before trying again where nobody could help; it doubles up to
     /// [`backoff_max`](Self::backoff_max).
     pub backoff_min: Duration,
@@ -34,6 +38,7 @@ impl Default for RpcOptions {
         RpcOptions {
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_millis(500),
+            silence: Duration::from_millis(500),
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(50),
         }
@@ -247,7 +252,7 @@ impl RpcClient {
         }
         let question = Question { kind: Kind::Query, group, payload: query };
         let mut search = Search::new(self, patience);
-        let mut silence = Silence::new();
+        let mut silence = self.silence();
         loop {
             let until = Instant::now() + silence.within(search.deadline);
             let why = match self.ask(question, until) {
@@ -298,6 +303,10 @@ impl RpcClient {
             Err(NoResponse::Timeout) => Err(QueryError::Timeout),
             Err(NoResponse::Broken(what)) => Err(unreachable(what)),
         }
+    }
+
+    pub(crate) fn silence(&self) -> Silence {
+        Silence::new(self.shared.options.silence)
     }
 
     /// The servers it was made with.

@@ -7,7 +7,7 @@ use raft_core::types::GroupId;
 
 use super::envelope::{Answer, Session};
 use crate::outcome::{NotAppended, ProposeError, QueryResult, Unknown};
-use crate::rpc::{RpcClient, Silence};
+use crate::rpc::RpcClient;
 
 /// How long to wait before a command is sent again whose end is not known.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
@@ -147,7 +147,7 @@ impl SessionClient {
 
     /// Sends the same bytes until they are answered, or time runs out.
     fn send(&self, command: &[u8], attempts: &mut Attempts) -> Result<Answer, SessionError> {
-        let mut silence = Silence::new();
+        let mut silence = self.rpc.silence();
         loop {
             let patience = silence.within(attempts.deadline);
             let end = self.rpc.propose_within(self.group, command, patience);
