@@ -131,7 +131,8 @@ fn a_process_that_is_killed_frees_its_lock_and_one_that_is_ended_passes_that_on(
     let mut waits = lock.spawn(&["acquire", "--lease", "1", "l", "--", "true"]);
     let waiters = || locks.look(b"l").unwrap().map_or(0, |state| state.waiters.len());
     until("it waits", || waiters() == 1);
-    signal(&waits, "INT");
+    // Not SIGINT, which whoever runs the tests in the background may have told all to ignore.
+    signal(&waits, "TERM");
     assert_eq!(waits.wait().unwrap().code(), None);
     until("its place is given away", || waiters() == 0);
     guard.release().unwrap();
