@@ -1,8 +1,9 @@
 //! How a cluster is made.
 
-use raft_core::Config;
 use raft_core::replica::SnapshotPolicy;
+use raft_core::storage::Recovered;
 use raft_core::types::NodeId;
+use raft_core::{Bootstrap, Config};
 
 use super::TICK;
 use crate::agenda::Agenda;
@@ -51,6 +52,15 @@ impl ClusterConfig {
             ticks: true,
             drift_permille: 0,
             ties: false,
+        }
+    }
+
+    /// How a member that has recovered this learns who the members are.
+    pub(crate) fn bootstrap(&self, recovered: &Recovered) -> Bootstrap {
+        match (&recovered.snapshot, self.asks) {
+            (_, true) => Bootstrap::Ask((1..=self.nodes).collect()),
+            (None, false) => Bootstrap::Trusted((1..=self.nodes).collect()),
+            (Some(_), false) => Bootstrap::Stored,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Members start, crash, end and lose their disks.
 
+use raft_core::Watermark;
 use raft_core::replica::Replica;
 use raft_core::types::NodeId;
-use raft_core::{Bootstrap, Watermark};
 
 use super::{Cluster, Due, Happened, Outbox, Process, Server};
 use crate::dice::Dice;
@@ -17,8 +17,6 @@ use crate::swarm::rig::Rig;
 impl Cluster {
     /// Starts a member's process, if it does not run.
     pub fn restart(&mut self, node: NodeId) {
-        let asks = self.config.asks;
-        let nodes: Vec<NodeId> = self.nodes().collect();
         let (policy, mut config) = (self.config.policy, self.config.config.clone());
         let server = self.servers.get_mut(&node).expect("a member");
         if server.process.is_some() {
@@ -50,11 +48,7 @@ impl Cluster {
                 return self.happened(|| Happened::NotStarted(node, what));
             }
         };
-        let bootstrap = match (&recovered.snapshot, asks) {
-            (_, true) => Bootstrap::Ask(nodes),
-            (None, false) => Bootstrap::Trusted(nodes),
-            (Some(_), false) => Bootstrap::Stored,
-        };
+        let bootstrap = self.config.bootstrap(&recovered);
         let fuse = Fuse::default();
         let storage = Handle::new(server.disk.clone(), fuse.clone());
         let outbox = Outbox { sent: Vec::new(), fuse: fuse.clone() };

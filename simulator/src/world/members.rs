@@ -6,7 +6,7 @@ use raft_core::message::Envelope;
 use raft_core::replica::SnapshotJob;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{LogIndex, NodeId};
-use raft_core::{Bootstrap, Node, Watermark};
+use raft_core::{Node, Watermark};
 use raft_host::Group;
 use raft_host::core::{HostCore, Output, Reply};
 
@@ -31,9 +31,7 @@ const TURNS_MAX: usize = 10_000;
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// Starts a member's process, if it does not run.
     pub(super) fn start(&mut self, node: NodeId) {
-        let nodes: Vec<NodeId> = self.nodes().collect();
         let mut settings = self.setup.group_settings();
-        let asks = self.setup.cluster.asks;
         let (seed, sessions) = (self.setup.cluster.seed, self.setup.sessions());
         let server = self.server(node);
         if server.process.is_some() {
@@ -44,7 +42,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let life = server.life;
         settings.config.seed = Dice::new(seed, &format!("node {node} life {life}")).number();
         self.server(node).tick = self.setup.cluster.tick_of(node, life);
-        let server = self.server(node);
+        let server = &self.servers[&node];
         sight::start(&server.disk.borrow(), life > 1);
         let opened = server.disk.borrow_mut().open();
         let recovered = match opened {
@@ -60,13 +58,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
                 return self.say(|| format!("n{node} does not start: {what}"));
             }
         };
-        let bootstrap = match (&recovered.snapshot, asks) {
-            (_, true) => Bootstrap::Ask(nodes.clone()),
-            (None, false) => Bootstrap::Trusted(nodes.clone()),
-            (Some(_), false) => Bootstrap::Stored,
-        };
+        let bootstrap = self.setup.cluster.bootstrap(&recovered);
         let fuse = Fuse::default();
-        let storage = Handle::new(server.disk.clone(), fuse.clone());
+        let storage = Handle::new(self.servers[&node].disk.clone(), fuse.clone());
         let machine = Watched::new(self.trial.machine(), sessions);
         let group = Group::new(GROUP, machine).with_settings(settings);
         let mut core = HostCore::new(REQUEST_BYTES_MAX);
@@ -94,7 +88,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
         let server = self.server(node);
         let offset = server.dice.below(server.tick);
         self.schedule(self.now + offset, Due::Tick { node, life });
-        for to in nodes.into_iter().filter(|to| *to != node) {
+        for to in self.nodes().filter(|to| *to != node) {
             self.dial_later(node, to);
         }
         self.input(node, |_| {});
