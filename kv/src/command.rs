@@ -156,6 +156,20 @@ impl<'a> Command<'a> {
         codec::decode(bytes)
     }
 
+    /// The keys that it is about, or the name of its lock.
+    pub fn names(&self) -> impl Iterator<Item = &'a [u8]> + '_ {
+        let (one, conditions, writes) = match self {
+            Command::Put { key, .. }
+            | Command::Append { key, .. }
+            | Command::Delete { key }
+            | Command::CompareAndSet { key, .. } => (Some(*key), &[][..], &[][..]),
+            Command::Batch { conditions, writes } => (None, &conditions[..], &writes[..]),
+            Command::Lock(command) => (Some(command.name()), &[][..], &[][..]),
+        };
+        let conditions = conditions.iter().map(Condition::key);
+        one.into_iter().chain(conditions).chain(writes.iter().map(Write::key))
+    }
+
     /// Whether keys and values are within the limits.
     ///
     /// # Errors

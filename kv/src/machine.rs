@@ -7,6 +7,7 @@
 //! would cost every read and write something, or a dependency.
 
 mod locks;
+mod parts;
 mod scan;
 mod snapshot;
 #[cfg(test)]

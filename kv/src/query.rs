@@ -83,6 +83,15 @@ impl<'a> Query<'a> {
         codec::decode(bytes)
     }
 
+    /// The key that it is about, or the name of its lock; `None` if there may be many.
+    pub fn name(&self) -> Option<&'a [u8]> {
+        match *self {
+            Query::Get { key } => Some(key),
+            Query::Lock(LockQuery::Look { name }) => Some(name),
+            Query::Scan { .. } | Query::Lock(LockQuery::List { .. }) => None,
+        }
+    }
+
     /// Whether keys and limit are within the limits.
     ///
     /// # Errors

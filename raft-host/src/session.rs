@@ -66,7 +66,7 @@ use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::LogIndex;
 
 pub use client::{SessionClient, SessionError};
-pub use envelope::{Answer, BadAnswer, Session, SessionId, without_session};
+pub use envelope::{Answer, BadAnswer, Session, SessionId, command_in, without_session};
 pub use table::Limits;
 
 use envelope::Envelope;
@@ -130,6 +130,21 @@ impl<M: StateMachine> Sessions<M> {
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.table.len()
+    }
+
+    /// The sessions alone, for machines that move them by themselves, apart from the inner machine's state.
+    pub fn capture_table(&self) -> Vec<u8> {
+        self.table.encode()
+    }
+
+    /// A machine, and the sessions that [`capture_table`](Self::capture_table) wrote somewhere else. They must
+    /// belong together: a parked command of a session is one of the machine's.
+    ///
+    /// # Errors
+    /// If the bytes can't be read.
+    pub fn with_table(machine: M, table: &mut dyn SnapshotSource) -> Result<Self, SnapshotError> {
+        let table = Table::decode(table)?;
+        Ok(Sessions { machine, table })
     }
 
     /// Decides about one command. What is new joins the run.

@@ -16,8 +16,10 @@
 
 mod codec;
 pub mod config;
+pub mod group;
 pub mod partition;
 
 pub use codec::Unreadable;
 pub use config::{Config, ConfigError, Gid, Num};
+pub use group::{Group, Kind};
 pub use partition::{KeyHash, Partition, ShardId};

@@ -64,6 +64,15 @@ pub fn without_session(command: &[u8]) -> Vec<u8> {
     [&[VERSION, BARE], command].concat()
 }
 
+/// The command inside an envelope, for whoever must know what it is about before the sessions decide about it.
+/// `None` where there is none: a session is opened, or the bytes are no envelope.
+pub fn command_in(envelope: &[u8]) -> Option<&[u8]> {
+    match Envelope::read(envelope)? {
+        Envelope::Command { command, .. } | Envelope::Bare { command } => Some(command),
+        Envelope::Open { .. } => None,
+    }
+}
+
 /// A client's half of a session: names its commands and counts them. Send a command again, the same
 /// bytes, until it is answered; only then, or on giving it up, ask for the [`next`](Session::next).
 #[derive(Clone, Debug, PartialEq, Eq)]
