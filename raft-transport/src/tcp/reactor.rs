@@ -136,7 +136,7 @@ pub struct Reactor {
     started: Instant,
     now: u64,
     swept_at: u64,
-    peer_gate: Gate,
+    peer_gate: Option<Gate>,
     client_gate: Option<Gate>,
     sockets: BTreeMap<usize, Socket>,
     next_socket: usize,
@@ -161,17 +161,16 @@ impl Reactor {
     /// # Errors
     /// If an address can't be listened on, is not loopback without permission, or a peer is no peer.
     pub fn new(config: ReactorConfig) -> Result<Self, ReactorError> {
-        config.permit(config.listen)?;
+        for address in [config.listen, config.listen_clients].into_iter().flatten() {
+            config.permit(address)?;
+        }
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let peer_gate = Gate::open(config.listen, config.accept, registry, PEER_GATE)?;
-        let client_gate = match config.listen_clients {
-            Some(address) => {
-                config.permit(address)?;
-                Some(Gate::open(address, config.accept_clients, registry, CLIENT_GATE)?)
-            }
-            None => None,
+        let open = |address: Option<SocketAddr>, limits, token| {
+            address.map(|address| Gate::open(address, limits, registry, token)).transpose()
         };
+        let peer_gate = open(config.listen, config.accept, PEER_GATE)?;
+        let client_gate = open(config.listen_clients, config.accept_clients, CLIENT_GATE)?;
         let waker = Waker(Arc::new(mio::Waker::new(registry, WAKER)?));
         let (cluster, member) = (config.cluster, config.member);
         let backoff = Backoff {
@@ -213,9 +212,10 @@ impl Reactor {
     /// Where the other members reach us.
     ///
     /// # Errors
-    /// If the operating system does not say.
+    /// If the operating system does not say, or they don't.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.peer_gate.local_addr()
+        let gate = self.peer_gate.as_ref().ok_or(ErrorKind::NotConnected)?;
+        gate.local_addr()
     }
 
     /// Where clients reach us, if they do.
@@ -245,13 +245,27 @@ impl Reactor {
 
     /// Connections that were closed at once because there were too many.
     pub fn turned_away(&self) -> u64 {
-        self.peer_gate.turned_away + self.client_gate.as_ref().map_or(0, |gate| gate.turned_away)
+        self.gates().map(|gate| gate.turned_away).sum()
     }
 
     /// Bytes that wait to be sent to a member.
     pub fn queued_bytes(&self, node: NodeId) -> usize {
         let socket = self.peers.get(&node).and_then(|peer| self.sockets.get(&peer.out?));
         socket.map_or(0, Socket::queued_bytes)
+    }
+
+    fn gates(&self) -> impl Iterator<Item = &Gate> {
+        self.peer_gate.iter().chain(&self.client_gate)
+    }
+
+    /// Where clients come in, or members.
+    fn gate(&mut self, clients: bool) -> Option<&mut Gate> {
+        if clients { self.client_gate.as_mut() } else { self.peer_gate.as_mut() }
+    }
+
+    /// Somebody who came in from there is gone.
+    fn leave(&mut self, clients: bool, address: SocketAddr) {
+        self.gate(clients).expect("it came in there").leave(address.ip());
     }
 
     fn flush_later(&mut self, id: usize) {
@@ -307,7 +321,7 @@ impl Reactor {
         if !self.unread.is_empty() || !self.events.is_empty() {
             return Some(Duration::ZERO);
         }
-        let gates = [self.peer_gate.accept_at, self.client_gate.as_ref().and_then(|g| g.accept_at)];
+        let gates = self.gates().map(|gate| gate.accept_at);
         let dials = self.peers.values().map(|peer| peer.dial_at);
         let sweep = (!self.sockets.is_empty()).then_some(self.swept_at + SWEEP_TICKS);
         let due = dials.chain(gates).chain([sweep]).flatten().min();
@@ -403,12 +417,12 @@ impl Reactor {
         let address = socket.address;
         match socket.machine {
             Machine::Client { .. } => {
-                self.client_gate.as_mut().expect("clients came in there").leave(address.ip());
+                self.leave(true, address);
                 self.events.push(Event::ClientClosed(ClientId(id as u64), reason));
             }
             Machine::Peer { node, dialled, .. } => {
                 if !dialled {
-                    self.peer_gate.leave(address.ip());
+                    self.leave(false, address);
                 }
                 self.peer_closed(id, node, address, reason);
             }
@@ -428,21 +442,20 @@ impl Reactor {
 
     fn accept_due(&mut self) {
         let now = self.now;
-        let due = |gate: &Gate| gate.accept_at.is_some_and(|at| at <= now);
-        if due(&self.peer_gate) {
+        let is_due = |gate: &Gate| gate.accept_at.is_some_and(|at| at <= now);
+        if self.peer_gate.as_ref().is_some_and(is_due) {
             self.accept(PEER_GATE);
         }
-        if self.client_gate.as_ref().is_some_and(due) {
+        if self.client_gate.as_ref().is_some_and(is_due) {
             self.accept(CLIENT_GATE);
         }
     }
 
     fn accept(&mut self, token: Token) {
         let mut accepted = Vec::new();
-        let clients = token == CLIENT_GATE;
-        let gate = if clients { self.client_gate.as_mut() } else { Some(&mut self.peer_gate) };
-        let Some(gate) = gate else { return };
-        gate.accept(self.now, &mut accepted);
+        let (clients, now) = (token == CLIENT_GATE, self.now);
+        let Some(gate) = self.gate(clients) else { return };
+        gate.accept(now, &mut accepted);
         for (stream, address) in accepted {
             let id = self.next_socket;
             let machine = if clients {
@@ -461,10 +474,7 @@ impl Reactor {
                     self.events.push(Event::ClientOpened(ClientId(id as u64), address));
                 }
                 (Ok(()), false) => {}
-                (Err(_), true) => {
-                    self.client_gate.as_mut().expect("it came in there").leave(address.ip());
-                }
-                (Err(_), false) => self.peer_gate.leave(address.ip()),
+                (Err(_), _) => self.leave(clients, address),
             }
         }
     }

@@ -26,9 +26,9 @@ pub struct ReactorConfig {
     pub cluster: ClusterId,
     /// This node and its incarnation.
     pub member: Member,
-    /// Where the other members dial us. Port 0 takes any that is free.
-    pub listen: SocketAddr,
-    /// Where clients dial us, if they do.
+    /// Where the other members dial us, if there are any. Port 0 takes any that is free.
+    pub listen: Option<SocketAddr>,
+    /// Where clients dial us, if they do. Port 0 takes any that is free.
     pub listen_clients: Option<SocketAddr>,
     /// The other members' addresses.
     pub peers: BTreeMap<NodeId, SocketAddr>,
@@ -56,10 +56,16 @@ pub struct ReactorConfig {
 impl ReactorConfig {
     /// The default limits, no peers and no clients.
     pub fn new(cluster: ClusterId, member: Member, listen: SocketAddr) -> Self {
+        ReactorConfig { listen: Some(listen), ..ReactorConfig::without_members(cluster, member) }
+    }
+
+    /// The default limits, and nobody dials or is dialled yet: for a server that is no member of anything, once
+    /// it is said where it listens for clients.
+    pub fn without_members(cluster: ClusterId, member: Member) -> Self {
         ReactorConfig {
             cluster,
             member,
-            listen,
+            listen: None,
             listen_clients: None,
             peers: BTreeMap::new(),
             insecure: false,
@@ -85,7 +91,7 @@ impl ReactorConfig {
         for (node, address) in &self.peers {
             self.check_peer(*node, *address)?;
         }
-        for address in [Some(self.listen), self.listen_clients].into_iter().flatten() {
+        for address in [self.listen, self.listen_clients].into_iter().flatten() {
             self.permit(address)?;
             let listener = TcpListener::bind(address);
             drop(listener.map_err(|source| ReactorError::Listen { address, source })?);
