@@ -79,6 +79,12 @@ impl HostConfig {
         }
     }
 
+    /// A server without Raft, a [`Single`](crate::Single), that listens for clients at `HOST:PORT`. What is said
+    /// of clusters, members and stores has no meaning for it.
+    pub fn single(listen: impl Into<String>) -> Self {
+        HostConfig::in_memory(0, 1).listen_clients(listen)
+    }
+
     /// An initial member, this one included: where it listens for the other members (`HOST:PORT`), and
     /// for clients.
     pub fn member(mut self, node: NodeId, peers: impl Into<String>, clients: Option<&str>) -> Self {

@@ -22,7 +22,7 @@ use crate::status::{GroupCounters, GroupStatus};
 use crate::waiting::Waiting;
 
 /// What a request costs besides its own bytes, while it waits.
-const REQUEST_OVERHEAD_BYTES: usize = 64;
+pub(crate) const REQUEST_OVERHEAD_BYTES: usize = 64;
 
 /// A state machine of any kind.
 pub(crate) type Machine = Box<dyn AnyMachine>;
@@ -45,7 +45,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    fn has_room_for(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         // One request that is larger than the whole budget would otherwise be refused for ever.
         self.used == 0 || self.used.saturating_add(bytes) <= self.limit
     }
@@ -457,7 +457,7 @@ impl<S: Storage, R> Slot<S, R> {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without a text".to_owned())

@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use raft_core::block::BLOCK_BYTES_TARGET;
 use raft_core::types::{GroupId, Member, NodeId};
@@ -22,10 +19,8 @@ use crate::opening;
 use crate::peers::Peers;
 use crate::rpc::service::{Service, ServiceLimits};
 use crate::runner::{Parts, Runner};
+use crate::running::Running;
 use crate::status::HostStatus;
-
-/// How long dropping a host waits for its threads.
-const DROP_PATIENCE: Duration = Duration::from_millis(200);
 
 /// A running member of one or more groups.
 ///
@@ -33,14 +28,10 @@ const DROP_PATIENCE: Duration = Duration::from_millis(200);
 /// is written and closed.
 #[derive(Debug)]
 pub struct Host {
-    mailbox: Arc<Mailbox>,
+    running: Running,
     groups: BTreeSet<GroupId>,
     peer_address: SocketAddr,
     client_address: Option<SocketAddr>,
-    shutdown_deadline: Duration,
-    thread: Option<JoinHandle<()>>,
-    /// Says how the thread ended; then it is closed.
-    ended: Receiver<Result<(), HostError>>,
 }
 
 impl Host {
@@ -92,46 +83,22 @@ impl Host {
         let reactor = Reactor::new(reactor_config(&config, addresses, stores.member));
         let reactor = reactor.map_err(reactor_error)?;
         let (peer_address, client_address) = listening(&reactor)?;
-        let waker = reactor.waker();
-        let wake = Arc::new(move || {
-            waker.wake().expect("an eventfd, pipe or queue of our own takes a wake-up");
-        });
-        let mailbox = Arc::new(Mailbox::new(config.inbox_bytes_max, wake));
+        let mailbox = mailbox(&config, &reactor);
         let (core, disk) = stores.into_core(&config, groups, &mailbox)?;
-        let service = Service::new(ServiceLimits {
-            open_bytes_max: config.client_bytes_max,
-            response_bytes_max: config.response_bytes_max,
-        });
-        let mut runner = Runner::new(Parts {
+        let runner = Runner::new(Parts {
             cluster: config.cluster,
             node: config.node,
             core,
             reactor,
-            service,
+            service: service(&config),
             mailbox: mailbox.clone(),
             peers: Peers::new(&addresses.peers),
             disk,
             tick: config.tick,
         });
-        let (end, ended) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name(format!("raft-{}", config.node))
-            .spawn(move || {
-                let result = runner.run();
-                // The reactor's ports and the store are free before anybody hears of the end.
-                drop(runner);
-                let _ = end.send(result);
-            })
-            .map_err(no_thread)?;
-        Ok(Host {
-            mailbox,
-            groups: names,
-            peer_address,
-            client_address,
-            shutdown_deadline: config.shutdown_deadline,
-            thread: Some(thread),
-            ended,
-        })
+        let name = format!("raft-{}", config.node);
+        let running = Running::start(name, runner, mailbox, config.shutdown_deadline)?;
+        Ok(Host { running, groups: names, peer_address, client_address })
     }
 
     /// A handle on one of the groups.
@@ -140,12 +107,12 @@ impl Host {
     /// If the host was not started with this group.
     pub fn client(&self, group: GroupId) -> Client {
         assert!(self.groups.contains(&group), "the host has no group {group}");
-        Client::new(self.mailbox.clone(), group)
+        Client::new(self.running.mailbox.clone(), group)
     }
 
     /// Where the host and its groups stand; `None` if it has stopped.
     pub fn status(&self) -> Option<HostStatus> {
-        ask_status(&self.mailbox)
+        ask_status(&self.running.mailbox)
     }
 
     /// Where it listens for the other members.
@@ -163,32 +130,26 @@ impl Host {
     ///
     /// # Errors
     /// If that took longer than the deadline of the configuration, or the host had failed before.
-    pub fn shutdown(mut self) -> Result<(), HostError> {
-        self.stop(self.shutdown_deadline)
-    }
-
-    fn stop(&mut self, patience: Duration) -> Result<(), HostError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        self.mailbox.stop();
-        match self.ended.recv_timeout(patience) {
-            Ok(result) => {
-                // The thread has only to return.
-                let _ = thread.join();
-                result
-            }
-            Err(RecvTimeoutError::Timeout) => Err(HostError::DeadlineMissed),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(HostError::Stopped("its thread panicked".to_owned()))
-            }
-        }
+    pub fn shutdown(self) -> Result<(), HostError> {
+        self.running.shutdown()
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        // There is nobody to tell.
-        let _ = self.stop(DROP_PATIENCE);
-    }
+/// What other threads hand in, and the reactor is woken for.
+pub(crate) fn mailbox(config: &HostConfig, reactor: &Reactor) -> Arc<Mailbox> {
+    let waker = reactor.waker();
+    let wake = Arc::new(move || {
+        waker.wake().expect("an eventfd, pipe or queue of our own takes a wake-up");
+    });
+    Arc::new(Mailbox::new(config.inbox_bytes_max, wake))
+}
+
+/// What clients of the network hand in.
+pub(crate) fn service(config: &HostConfig) -> Service {
+    Service::new(ServiceLimits {
+        open_bytes_max: config.client_bytes_max,
+        response_bytes_max: config.response_bytes_max,
+    })
 }
 
 /// All that can be known before there is a store, so that a host that does not start leaves none
@@ -260,7 +221,7 @@ impl Resolved {
     }
 }
 
-fn resolve(node: NodeId, address: &str) -> Result<SocketAddr, HostError> {
+pub(crate) fn resolve(node: NodeId, address: &str) -> Result<SocketAddr, HostError> {
     let bad = |reason: String| HostError::BadAddress { node, address: address.to_owned(), reason };
     let mut found = address.to_socket_addrs().map_err(|error| bad(error.to_string()))?;
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
@@ -274,7 +235,7 @@ fn reactor_config(config: &HostConfig, addresses: &Resolved, member: Member) -> 
     reactor
 }
 
-fn reactor_error(error: ReactorError) -> HostError {
+pub(crate) fn reactor_error(error: ReactorError) -> HostError {
     match error {
         ReactorError::Listen { address, source } if source.kind() == ErrorKind::AddrInUse => {
             HostError::PortInUse { address }

@@ -1,14 +1,15 @@
-//! The thread that has the sockets and all groups: waits, hands in what came, turns, hands out.
+//! The thread that has the sockets and an engine, mostly all groups of a member: waits, hands in what came,
+//! turns, hands out.
 
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use raft_core::storage::Completion;
-use raft_core::types::{ClusterId, GroupId, NodeId};
+use raft_core::types::{ClusterId, NodeId};
 use raft_transport::tcp::reactor::{ClientId, Event, Reactor, ReactorError};
 
-use crate::core::{HostCore, Output, Reply};
+use crate::core::{Output, Reply};
+use crate::engine::Engine;
 use crate::error::HostError;
 use crate::mailbox::{Mail, Mailbox, Request};
 use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, QueryResult};
@@ -17,7 +18,7 @@ use crate::pending::Completer;
 use crate::rpc::codec::{Kind, RequestRecord};
 use crate::rpc::service::{Call, Service};
 use crate::status::{Gauge, HostStatus};
-use crate::store::{DiskThreads, Store};
+use crate::store::DiskThreads;
 
 /// Who asked.
 pub(crate) enum Origin {
@@ -33,10 +34,10 @@ const FAREWELL: Duration = Duration::from_millis(5);
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
-pub(crate) struct Runner {
+pub(crate) struct Runner<E> {
     cluster: ClusterId,
     node: NodeId,
-    core: HostCore<Store, Origin>,
+    core: E,
     reactor: Reactor,
     service: Service,
     mailbox: Arc<Mailbox>,
@@ -59,28 +60,28 @@ struct Clock {
 }
 
 /// What a runner is made of.
-pub(crate) struct Parts {
+pub(crate) struct Parts<E> {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
-    pub(crate) core: HostCore<Store, Origin>,
+    pub(crate) core: E,
     pub(crate) reactor: Reactor,
     pub(crate) service: Service,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) peers: Peers,
-    /// `None` where the stores are in memory.
+    /// `None` where everything is in memory.
     pub(crate) disk: Option<DiskThreads>,
     pub(crate) tick: Duration,
 }
 
-impl Drop for Runner {
+impl<E> Drop for Runner<E> {
     fn drop(&mut self) {
         // Also where its thread panics, or the readiness loop fails: nobody waits for ever.
         drop(self.mailbox.close());
     }
 }
 
-impl Runner {
-    pub(crate) fn new(parts: Parts) -> Self {
+impl<E: Engine> Runner<E> {
+    pub(crate) fn new(parts: Parts<E>) -> Self {
         let Parts { cluster, node, core, reactor, service, mailbox, peers, disk, tick } = parts;
         Runner {
             cluster,
@@ -210,12 +211,7 @@ impl Runner {
         let mut mail = std::mem::take(&mut self.mail);
         let stop = self.mailbox.take(&mut mail);
         for (group, completion) in mail.completions.drain(..) {
-            match &completion {
-                Completion::Sealed(_) => self.core.snapshot_stored(group, Ok(())),
-                Completion::SealFailed(_, why) => self.core.snapshot_stored(group, Err(why)),
-                _ => {}
-            }
-            self.core.with_storage(group, |store| store.completed(completion));
+            self.core.completed(group, completion);
         }
         for (group, result) in mail.snapshots.drain(..) {
             self.core.end_snapshot(group, result);
@@ -348,7 +344,6 @@ impl Runner {
     }
 
     fn status(&self) -> HostStatus {
-        let groups: Vec<GroupId> = self.core.groups().collect();
         let (used, limit) = self.core.request_bytes();
         let mut queues = vec![
             self.mailbox.gauge(),
@@ -359,7 +354,7 @@ impl Runner {
         HostStatus {
             cluster: self.cluster,
             node: self.node,
-            groups: groups.into_iter().filter_map(|group| self.core.status(group)).collect(),
+            groups: self.core.groups(),
             core: self.core.stats(),
             peers: self.peers.status(&self.reactor),
             stranger_refused: self.peers.stranger.clone(),

@@ -16,7 +16,7 @@ use crate::core::CoreStats;
 pub struct GroupStatus {
     /// The group.
     pub group: GroupId,
-    /// `leader`, `follower`, `candidate`, `pre-candidate` or `joining`.
+    /// `leader`, `follower`, `candidate`, `pre-candidate` or `joining`; `single` where there is no Raft.
     pub role: &'static str,
     /// Whether this member has a vote, and if not, why.
     pub standing: String,
