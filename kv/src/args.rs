@@ -37,6 +37,7 @@ Exit status:
 const SERVE: &str = r#"Examples:
   kv serve --id 1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003 --data data/1
   kv serve --config member.toml
+  kv serve --single --cluster 1=127.0.0.1:7001    # without Raft: nothing is kept when it ends
 
 A file has the same names, and the members in a table:
   id = 1
@@ -144,6 +145,9 @@ pub(crate) struct Serve {
     /// A TOML file with all of this; what stands here as well comes first
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Serve without Raft, from memory, to the same clients: for a cluster of one, whose data is lost when it ends
+    #[arg(long, conflicts_with_all = ["config", "id", "data", "log_bytes_max"])]
+    pub(crate) single: bool,
     /// Which of the members this is
     #[arg(long)]
     pub(crate) id: Option<u64>,

@@ -1,4 +1,4 @@
-//! `kv serve`: one member, until it is told to end.
+//! `kv serve`: one member, or one server without Raft, until it is told to end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -137,18 +137,50 @@ fn cluster(members: &BTreeMap<String, String>) -> Result<Cluster, String> {
 }
 
 pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
-    let Settings { id, cluster, listen, data, insecure, log_bytes_max } = Settings::of(arguments)?;
-    let address = cluster.member(id).expect("it was looked for");
-    let address = listen.as_ref().unwrap_or(address);
+    if arguments.single { serve_single(arguments) } else { serve_member(arguments) }
+}
+
+/// Without Raft, until it is told to end: the only member of a cluster of one, as its clients see it.
+fn serve_single(arguments: &Serve) -> Result<(), Failure> {
+    let Serve { cluster: Some(cluster), listen, insecure, .. } = arguments else {
+        return Err(wrong("--cluster is missing: name one member, as in 1=127.0.0.1:7001".into()));
+    };
+    let (id, _) = cluster.members().next().expect("a cluster has a member");
+    if cluster.len() > 1 {
+        let members = cluster.len();
+        return Err(wrong(format!(
+            "--single serves a cluster of one, and --cluster names {members} members. Without --single they are \
+             replicas of each other"
+        )));
+    }
     let stop = stop_flag()?;
-    let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max.0);
-    let host = server.listen(listen.clone()).start(&data).map_err(|error| match error {
+    let server = Server::new(cluster, id).insecure(*insecure).listen(listen.clone());
+    let server = server.start_single().map_err(not_started)?;
+    let address = server.address();
+    eprintln!("kv: one server without Raft; for clients {address}, nothing is kept when it ends");
+    status::await_end(|| server.status(), &stop);
+    server.shutdown().map_err(Failure::not_done)?;
+    eprintln!("kv: the server has stopped, and its data is gone");
+    Ok(())
+}
+
+fn not_started(error: HostError) -> Failure {
+    match error {
         HostError::NotLoopback { address } => Failure::not_done(format!(
             "{address} is not a loopback address: there is no encryption and no proof of identity \
              yet, so whoever reaches it can read and write everything. Allow that with --insecure"
         )),
         _ => Failure::not_done(error),
-    })?;
+    }
+}
+
+fn serve_member(arguments: &Serve) -> Result<(), Failure> {
+    let Settings { id, cluster, listen, data, insecure, log_bytes_max } = Settings::of(arguments)?;
+    let address = cluster.member(id).expect("it was looked for");
+    let address = listen.as_ref().unwrap_or(address);
+    let stop = stop_flag()?;
+    let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max.0);
+    let host = server.listen(listen.clone()).start(&data).map_err(not_started)?;
     eprintln!(
         "kv: member {id} of {}; for members {}, for clients {}, data in {}",
         cluster.len(),
@@ -156,7 +188,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
         address.clients(),
         data.display()
     );
-    status::report_changes(&host, &stop);
+    status::await_end(|| host.status(), &stop);
     // Also where it has stopped by itself: then this says why.
     host.shutdown().map_err(Failure::not_done)?;
     eprintln!("kv: member {id} has stopped");

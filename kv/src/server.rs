@@ -1,4 +1,5 @@
-//! One member of a kv cluster: the machine, its sessions and leases, the log on disk, TCP.
+//! One member of a kv cluster: the machine, its sessions and leases, the log on disk, TCP. Or the same machine
+//! without a cluster.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use raft_core::replica::SnapshotPolicy;
 use raft_core::types::{ClusterId, GroupId, NodeId};
 use raft_host::core::GroupSettings;
 use raft_host::session::{Limits, Sessions};
-use raft_host::{Group, Host, HostConfig, HostError};
+use raft_host::{Group, Host, HostConfig, HostError, Single};
 
 use crate::cluster::{Cluster, MemberAddress};
 use crate::leases::Leases;
@@ -87,6 +88,27 @@ impl<'a> Server<'a> {
         self.start_with(config)
     }
 
+    /// The same without Raft: one server that serves from memory, to clients that notice no difference. It is gone
+    /// when its process ends. Only the clients' port of its address is used.
+    ///
+    /// # Errors
+    /// [`HostError`] names what is in the way: [`HostError::Config`] if the cluster has more members than this one.
+    pub fn start_single(self) -> Result<Single, HostError> {
+        let members = self.cluster.len();
+        if members > 1 {
+            let what =
+                format!("a server without Raft is alone, and this cluster has {members} members");
+            return Err(HostError::Config(what));
+        }
+        let address = self.listen.as_ref().or(self.cluster.member(self.id));
+        let Some(address) = address else {
+            let what = format!("node {} is not among the members", self.id);
+            return Err(HostError::Config(what));
+        };
+        let config = HostConfig::single(address.clients());
+        Single::start(config.insecure(self.insecure).tick_interval(TICK), group())
+    }
+
     fn start_with(self, mut config: HostConfig) -> Result<Host, HostError> {
         config = config.insecure(self.insecure).tick_interval(TICK);
         for (id, member) in self.cluster.members() {
@@ -97,8 +119,12 @@ impl<'a> Server<'a> {
         }
         let mut settings = GroupSettings::default();
         settings.snapshots = self.snapshots;
-        let machine = Sessions::new(Machine::default(), Limits::default());
-        let group = Group::with_hooks(GROUP, machine, Leases::new(TICK));
-        Host::start(config, [group.with_settings(settings)])
+        Host::start(config, [group().with_settings(settings)])
     }
+}
+
+/// What every server of a kv cluster runs.
+fn group() -> Group {
+    let machine = Sessions::new(Machine::default(), Limits::default());
+    Group::with_hooks(GROUP, machine, Leases::new(TICK))
 }

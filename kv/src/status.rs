@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use raft_host::Host;
 use raft_host::rpc::{RpcClient, RpcOptions};
+use raft_host::status::HostStatus;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -46,10 +46,11 @@ pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
     } else {
         print_table(&members, &answers);
     }
-    let has_leader = |answer: &Result<Value, String>| {
-        answer.as_ref().is_ok_and(|status| status["groups"][0]["role"] == "leader")
+    let leads = |answer: &Result<Value, String>| {
+        let role = answer.as_ref().ok().and_then(|status| status["groups"][0]["role"].as_str());
+        matches!(role, Some("leader" | "single"))
     };
-    match answers.iter().any(has_leader) {
+    match answers.iter().any(leads) {
         true => Ok(()),
         false => Err(Failure::not_done("no member leads; a majority must be up")),
     }
@@ -118,12 +119,12 @@ fn note(status: &Value) -> String {
     own.into_iter().chain(refusals).collect::<Vec<_>>().join("; ")
 }
 
-/// Prints a line whenever a member's part in its group changes. Returns when it is to stop, or the
-/// host has stopped.
-pub(crate) fn report_changes(host: &Host, stop: &AtomicBool) {
+/// Prints a line whenever a server's part in its group changes. Returns when it is to stop, or has stopped: then
+/// there is no status.
+pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBool) {
     let mut reported = None;
     while !stop.load(Ordering::Relaxed) {
-        let Some(status) = host.status() else { return };
+        let Some(status) = status() else { return };
         let Some(group) = status.groups.into_iter().next() else { return };
         let now = (group.role, group.leader, group.standing, group.fenced, group.bug);
         if reported.as_ref() != Some(&now) {
