@@ -60,6 +60,11 @@ impl<D> Agenda<D> {
         self.due.pop().map(|Reverse(entry)| (entry.at, entry.due))
     }
 
+    /// The same, if it happens no later than this.
+    pub(crate) fn pop_until(&mut self, end: u64) -> Option<(u64, D)> {
+        self.next_at().filter(|at| *at <= end).and_then(|_| self.pop())
+    }
+
     /// How much is still to come.
     pub(crate) fn len(&self) -> usize {
         self.due.len()

@@ -33,6 +33,14 @@ pub struct NetworkFaults {
     pub slow_replies_only: bool,
 }
 
+impl NetworkFaults {
+    /// The unreliable network of MIT's labs: what is sent takes up to 26 ms, and every tenth request and every tenth
+    /// reply is lost. Here replies are delayed too, which the labs don't do.
+    pub fn unreliable() -> Self {
+        NetworkFaults { delay: (0, 26_000), loss_permille: 100, ..NetworkFaults::default() }
+    }
+}
+
 /// A message on its way, encoded.
 #[derive(Clone, Debug)]
 pub struct Packet {

@@ -2,6 +2,7 @@
 //! on a simulated disk, real connections over simulated streams, and clients that ask until they
 //! know. [`Trial`] runs it over a user's own machine.
 
+mod alone;
 mod client;
 mod clients;
 mod deeds;
@@ -13,6 +14,7 @@ mod recover;
 mod replies;
 mod requests;
 mod rig;
+mod served;
 mod setup;
 mod stage;
 mod streams;
@@ -43,10 +45,12 @@ use crate::ledger::mix;
 use crate::marks::sight::{Glance, Sight};
 use crate::network::{self, Network};
 use crate::storage::{Fuse, Handle, MemberDisk};
+pub use alone::Alone;
 pub use client::{Asked, Operation, Outcome};
 use client::{Call, Client};
 use oracle::Oracle;
 use requests::{Commands, Open};
+pub use served::Served;
 pub use setup::Setup;
 pub use stage::Stage;
 pub use told::{End, Ended, StageClient};

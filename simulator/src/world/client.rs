@@ -13,6 +13,7 @@ use super::oracle::{CommandName, name_of};
 use super::text;
 use super::told::Told;
 use crate::dice::Dice;
+use crate::network::NetworkFaults;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub(super) struct UnderWay {
 pub(super) struct Client {
     pub(super) dice: Dice,
     /// What becomes of what it and the members send each other.
-    pub(super) way: Dice,
+    way: Dice,
     session: Session,
     /// Whom to ask.
     pub(super) server: NodeId,
@@ -148,6 +149,29 @@ impl Client {
     pub(super) fn turns_to(&mut self, leader: Option<NodeId>, nodes: u64) {
         let may_ask = |leader: &NodeId| self.told.as_ref().is_none_or(|told| told.may_ask(*leader));
         self.server = leader.filter(may_ask).unwrap_or_else(|| self.another(nodes));
+    }
+
+    /// When what is sent between it and a server arrives: never, once or twice.
+    pub(super) fn way(&mut self, faults: &NetworkFaults, is_reply: bool) -> [Option<u64>; 2] {
+        let NetworkFaults { loss_permille, duplicate_permille, delay, .. } = *faults;
+        let NetworkFaults { slow_permille, slow_delay, .. } = *faults;
+        let may_be_slow = slow_permille > 0 && is_reply;
+        let dice = &mut self.way;
+        if dice.permille(loss_permille) {
+            return [None, None];
+        }
+        let twice = dice.permille(duplicate_permille);
+        let mut draw = || {
+            let is_slow = may_be_slow && dice.permille(slow_permille);
+            let (first, last) = if is_slow { slow_delay } else { delay };
+            dice.between(first, last)
+        };
+        [Some(draw()), twice.then(draw)]
+    }
+
+    /// Whether it was told to ask something whose end it does not know.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.under_way.is_some() || self.told.as_ref().is_some_and(|told| told.wants.is_some())
     }
 
     /// Whether its commands are sent once, and its own affair.

@@ -9,13 +9,12 @@ use raft_host::outcome::{ProposeError, Unknown};
 use raft_host::session::Answer;
 
 use super::client::{Call, Client, Step};
-use super::oracle::name_of;
+use super::oracle::{Oracle, name_of};
 use super::requests::Request;
 use super::told::{End, Ended, StageClient};
 use super::{Asked, Due, GROUP, Operation, Outcome, World};
 use crate::invariants::{Cause, Rule};
 use crate::ledger::hash_of;
-use crate::network::NetworkFaults;
 
 impl<M: StateMachine + Send + 'static> World<'_, M> {
     /// A client thinks about what to ask next.
@@ -96,22 +95,10 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
 
     /// When what is sent between a client and a member arrives: never, once or twice.
     pub(super) fn way(&mut self, client: usize, is_reply: bool) -> [Option<u64>; 2] {
-        let NetworkFaults { loss_permille, duplicate_permille, delay, .. } = self.network.faults;
-        let NetworkFaults { slow_permille, slow_delay, .. } = self.network.faults;
-        let may_be_slow = slow_permille > 0 && is_reply;
-        let dice = &mut self.clients[client].way;
-        if dice.permille(loss_permille) {
-            self.sent.lost += 1;
-            return [None, None];
-        }
-        let twice = dice.permille(duplicate_permille);
-        self.sent.repeated += u64::from(twice);
-        let mut draw = || {
-            let is_slow = may_be_slow && dice.permille(slow_permille);
-            let (first, last) = if is_slow { slow_delay } else { delay };
-            dice.between(first, last)
-        };
-        [Some(draw()), twice.then(draw)]
+        let arrivals = self.clients[client].way(&self.network.faults, is_reply);
+        self.sent.lost += u64::from(arrivals == [None, None]);
+        self.sent.repeated += u64::from(arrivals[1].is_some());
+        arrivals
     }
 
     /// A copy of a request arrives at a member, if that runs.
@@ -142,28 +129,9 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
     ) -> Result<(), (Rule, Cause, String)> {
         let ticket = |what| (Rule::Ticket, Cause::Plain, format!("node {node}: {what}"));
         let Some(process) = &mut self.server(node).process else { return Ok(()) };
-        let Request { bytes, floor, .. } = process.open.answers(call).map_err(ticket)?;
-        self.commands.answered(&bytes, reply).map_err(ticket)?;
-        let judged = match reply {
-            Reply::Proposed(Ok(reply)) => match (Answer::read(reply), name_of(&bytes)) {
-                (Ok(Answer::Applied(reply)), Some(name)) => {
-                    self.oracle.replied(name, &reply, 0).map(drop)
-                }
-                (Ok(Answer::Applied(reply)), None) => {
-                    self.oracle.replied_to_bare(&bytes, &reply, 0).map(drop)
-                }
-                (Ok(answer), name) => self.oracle.explains(&bytes, name, &answer),
-                (Err(error), _) => Err((Cause::WrongAnswer, error.to_string())),
-            },
-            Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
-                Some((answer, index)) => {
-                    self.oracle.answered(&bytes, answer, u64::from_le_bytes(*index), floor)
-                }
-                None => Err((Cause::Plain, "an answer without an index".into())),
-            },
-            Reply::Proposed(Err(_)) | Reply::Queried(Err(_)) => Ok(()),
-        };
-        judged.map_err(|(cause, what)| (Rule::Linearizable, cause, what))
+        let request = process.open.answers(call).map_err(ticket)?;
+        self.commands.answered(&request.bytes, reply).map_err(ticket)?;
+        judge_reply(&mut self.oracle, &request, reply)
     }
 
     pub(super) fn reply(&mut self, call: Call, reply: &Reply) {
@@ -232,4 +200,33 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
             self.end(client, Outcome::Unknown);
         }
     }
+}
+
+/// Compares what a server replies with what the oracle knows.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn judge_reply<M: StateMachine>(
+    oracle: &mut Oracle<M>,
+    Request { bytes, floor, .. }: &Request,
+    reply: &Reply,
+) -> Result<(), (Rule, Cause, String)> {
+    let judged = match reply {
+        Reply::Proposed(Ok(reply)) => match (Answer::read(reply), name_of(bytes)) {
+            (Ok(Answer::Applied(reply)), Some(name)) => oracle.replied(name, &reply, 0).map(drop),
+            (Ok(Answer::Applied(reply)), None) => {
+                oracle.replied_to_bare(bytes, &reply, 0).map(drop)
+            }
+            (Ok(answer), name) => oracle.explains(bytes, name, &answer),
+            (Err(error), _) => Err((Cause::WrongAnswer, error.to_string())),
+        },
+        Reply::Queried(Ok(answer)) => match answer.split_last_chunk() {
+            Some((answer, index)) => {
+                oracle.answered(bytes, answer, u64::from_le_bytes(*index), *floor)
+            }
+            None => Err((Cause::Plain, "an answer without an index".into())),
+        },
+        Reply::Proposed(Err(_)) | Reply::Queried(Err(_)) => Ok(()),
+    };
+    judged.map_err(|(cause, what)| (Rule::Linearizable, cause, what))
 }

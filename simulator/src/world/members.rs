@@ -331,7 +331,7 @@ impl<M: StateMachine + Send + 'static> World<'_, M> {
 }
 
 /// What a member was first to apply is executed by the oracle, and was asked for.
-fn follow<M: StateMachine>(
+pub(super) fn follow<M: StateMachine>(
     oracle: &mut Oracle<M>,
     commands: &mut Commands,
     node: NodeId,

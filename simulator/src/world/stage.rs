@@ -134,8 +134,7 @@ impl<M: StateMachine + Send + 'static> Stage<'_, M> {
 
     /// Whether a client was told to ask something whose end it does not know.
     pub fn is_waiting(&self, client: StageClient) -> bool {
-        let client = &self.world.clients[client.0];
-        client.under_way.is_some() || client.told.as_ref().is_some_and(|told| told.wants.is_some())
+        self.world.clients[client.0].is_waiting()
     }
 
     /// The next end of anything that was asked, in the order in which they came. `None` where there is none
