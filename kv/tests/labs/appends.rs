@@ -1,6 +1,7 @@
 //! Labs 3A and 3B of 2020-23: Put, Append and Get, exactly once.
 
 use simulator::dice::Dice;
+use simulator::world::Served;
 
 use crate::generic::{CALM as SHORT, Generic, Work};
 use crate::lab::{DELAY, ELECTION_MAX, FLUSH, Lab, MILLISECOND, SECOND, seed, seeds};
@@ -28,7 +29,7 @@ fn marker(clerk: usize, number: u64) -> String {
 }
 
 impl Work for Markers {
-    fn clerk(&mut self, store: &mut Store<'_>) {
+    fn clerk<S: Served>(&mut self, store: &mut Store<S>) {
         store.clerk_with_session();
         self.expected.push((String::new(), 0));
     }
@@ -54,7 +55,7 @@ impl Work for Markers {
     }
 
     /// No marker is missing, none is there twice, and all are in order.
-    fn check(&mut self, store: &mut Store<'_>) {
+    fn check<S: Served>(&mut self, store: &mut Store<S>) {
         if self.is_shared {
             return;
         }
@@ -186,33 +187,38 @@ fn snapshots_restarts_and_partitions_of_seven_servers_with_fifteen_clerks() {
 #[test]
 fn markers_of_five_clerks_in_one_key_are_exact() {
     for seed in seeds(10) {
+        println!("SEED={seed}");
         let trial = trial();
-        let mut store = Store::new(Lab::new(&trial, 3, seed, None));
-        store.lab.unreliable();
-        let reader = store.clerk_with_session();
-        store.call(reader, Ask::Put("k".into(), String::new()));
-        let clerks: Vec<_> = (0..5).map(|_| store.clerk_with_session()).collect();
-        let ask = |clerk, number| Ask::Append("k".into(), marker(clerk, number));
-        clerks.iter().for_each(|clerk| store.begin(*clerk, ask(*clerk, 0), 0));
-        let mut made = [1; 6];
-        while !store.is_idle() {
-            let clerk = store.next(20 * SECOND).expect("every clerk is answered").clerk;
-            if made[clerk] < 10 {
-                store.begin(clerk, ask(clerk, made[clerk]), 0);
-                made[clerk] += 1;
-            }
-        }
-        let value = store.get(reader, "k").text();
-        let length: usize =
-            clerks.iter().flat_map(|clerk| (0..10).map(|n| marker(*clerk, n).len())).sum();
-        assert_eq!(value.len(), length, "SEED={seed}: not exactly 50 markers: {value}");
-        for clerk in clerks {
-            let places: Vec<_> = (0..10).map(|number| value.find(&marker(clerk, number))).collect();
-            assert!(places.iter().all(Option::is_some), "SEED={seed}: {value}");
-            assert!(places.is_sorted(), "SEED={seed}: {value}");
-        }
-        store.finish();
+        fifty_markers(Store::new(Lab::new(&trial, 3, seed, None)));
     }
+}
+
+/// Five clerks with sessions append ten markers each to one key, on a network that loses.
+pub(crate) fn fifty_markers<S: Served>(mut store: Store<S>) {
+    store.lab.unreliable();
+    let reader = store.clerk_with_session();
+    store.call(reader, Ask::Put("k".into(), String::new()));
+    let clerks: Vec<_> = (0..5).map(|_| store.clerk_with_session()).collect();
+    let ask = |clerk, number| Ask::Append("k".into(), marker(clerk, number));
+    clerks.iter().for_each(|clerk| store.begin(*clerk, ask(*clerk, 0), 0));
+    let mut made = [1; 6];
+    while !store.is_idle() {
+        let clerk = store.next(20 * SECOND).expect("every clerk is answered").clerk;
+        if made[clerk] < 10 {
+            store.begin(clerk, ask(clerk, made[clerk]), 0);
+            made[clerk] += 1;
+        }
+    }
+    let value = store.get(reader, "k").text();
+    let length: usize =
+        clerks.iter().flat_map(|clerk| (0..10).map(|n| marker(*clerk, n).len())).sum();
+    assert_eq!(value.len(), length, "not exactly 50 markers: {value}");
+    for clerk in clerks {
+        let places: Vec<_> = (0..10).map(|number| value.find(&marker(clerk, number))).collect();
+        assert!(places.iter().all(Option::is_some), "{value}");
+        assert!(places.is_sorted(), "{value}");
+    }
+    store.finish();
 }
 
 /// TestOnePartition3A.

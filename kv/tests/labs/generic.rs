@@ -2,20 +2,21 @@
 //! partitioned or not; then all of them lose power or not, and everything is looked at; several times.
 
 use simulator::dice::Dice;
+use simulator::world::Served;
 
 use crate::lab::{ELECTION_MAX, Lab, MILLISECOND, SECOND, seeds};
-use crate::store::{ANSWER_MAX, Ask, Done, Store, trial};
+use crate::store::{ANSWER_MAX, Ask, Done, Replicated, Store, trial};
 
 /// What the clerks of a test ask for, and what must come of it.
 pub(crate) trait Work {
     /// A clerk of the right kind.
-    fn clerk(&mut self, store: &mut Store<'_>);
+    fn clerk<S: Served>(&mut self, store: &mut Store<S>);
     /// What this clerk asks for next.
     fn next(&mut self, clerk: usize, dice: &mut Dice) -> Ask;
     /// What came of it.
     fn done(&mut self, done: &Done);
     /// Nobody asks for anything now.
-    fn check(&mut self, store: &mut Store<'_>);
+    fn check<S: Served>(&mut self, store: &mut Store<S>);
 }
 
 /// Which of the faults there are.
@@ -80,7 +81,7 @@ impl Generic {
     }
 
     /// All clerks ask, for the given time and until everything has ended.
-    fn ask(&self, store: &mut Store<'_>, work: &mut impl Work) -> u64 {
+    fn ask(&self, store: &mut Replicated<'_>, work: &mut impl Work) -> u64 {
         let mut done = 0;
         let mut dice = Dice::new(store.lab.dice.number(), "clerks");
         for clerk in 0..self.clerks {
@@ -117,7 +118,7 @@ impl Generic {
         done
     }
 
-    fn check_sizes(&self, store: &Store<'_>) {
+    fn check_sizes(&self, store: &Replicated<'_>) {
         let (state, snapshot) = (store.lab.state_bytes(), store.lab.snapshot_bytes());
         match self.log_bytes_max {
             Some(limit) => {
@@ -127,4 +128,28 @@ impl Generic {
             None => assert_eq!(snapshot, 0, "bytes of a snapshot"),
         }
     }
+}
+
+/// All clerks ask one thing after the other for so long, and until everything has ended. Answers how many were done.
+pub(crate) fn ask_for<S: Served>(
+    store: &mut Store<S>,
+    work: &mut impl Work,
+    clerks: usize,
+    duration: u64,
+) -> u64 {
+    let mut dice = Dice::new(store.lab.dice.number(), "clerks");
+    for clerk in 0..clerks {
+        store.begin(clerk, work.next(clerk, &mut dice), 1);
+    }
+    let end = store.lab.stage.now() + duration;
+    let mut done = 0;
+    while !store.is_idle() {
+        let over = store.next(ANSWER_MAX).expect("every clerk is answered");
+        work.done(&over);
+        done += 1;
+        if store.lab.stage.now() < end {
+            store.begin(over.clerk, work.next(over.clerk, &mut dice), MILLISECOND);
+        }
+    }
+    done
 }

@@ -5,7 +5,7 @@ use raft_core::state_machine::StateMachine;
 use raft_core::types::NodeId;
 use simulator::dice::Dice;
 use simulator::network::NetworkFaults;
-use simulator::world::{Setup, Stage, Trial};
+use simulator::world::{Alone, Served, Setup, Stage, Trial};
 
 pub(crate) const MILLISECOND: u64 = 1_000;
 pub(crate) const SECOND: u64 = 1_000_000;
@@ -36,14 +36,23 @@ pub(crate) fn seed() -> u64 {
     from_environment("SEED").unwrap_or(1)
 }
 
-/// Servers, and what a test does to them.
-pub(crate) struct Lab<'a, M> {
-    pub(crate) stage: Stage<'a, M>,
+/// Where clients ask, and what a test does to it: members on a stage, mostly.
+pub(crate) struct Lab<S> {
+    pub(crate) stage: S,
     pub(crate) dice: Dice,
     nodes: u64,
 }
 
-impl<'a, M: StateMachine + Send + 'static> Lab<'a, M> {
+fn setup(nodes: u64, seed: u64) -> Setup {
+    let mut setup = Setup::default();
+    setup.network.delay = (DELAY, DELAY);
+    setup.cluster.nodes = nodes;
+    setup.cluster.seed = seed;
+    setup.cluster.disk.write_delay = (FLUSH, FLUSH);
+    setup
+}
+
+impl<'a, M: StateMachine + Send + 'static> Lab<Stage<'a, M>> {
     /// `log_bytes_max` is the labs' maxraftstate; `None` takes no snapshots.
     pub(crate) fn new(
         trial: &'a Trial<M>,
@@ -51,16 +60,53 @@ impl<'a, M: StateMachine + Send + 'static> Lab<'a, M> {
         seed: u64,
         log_bytes_max: Option<u64>,
     ) -> Self {
-        let mut setup = Setup::default();
-        setup.network.delay = (DELAY, DELAY);
-        setup.cluster.nodes = nodes;
-        setup.cluster.seed = seed;
-        setup.cluster.disk.write_delay = (FLUSH, FLUSH);
+        let mut setup = setup(nodes, seed);
         setup.cluster.policy =
             log_bytes_max.map_or_else(SnapshotPolicy::never, SnapshotPolicy::within);
         Lab { stage: trial.stage(setup), dice: Dice::new(seed, "lab"), nodes }
     }
+}
 
+impl<'a, M: StateMachine + Send + 'static> Lab<Alone<'a, M>> {
+    /// One server without Raft.
+    pub(crate) fn alone(trial: &'a Trial<M>, seed: u64) -> Self {
+        Lab { stage: trial.alone(setup(1, seed)), dice: Dice::new(seed, "lab"), nodes: 1 }
+    }
+}
+
+impl<'a, S: Served + 'a> Lab<S> {
+    /// The same, wherever it is: for tests of several places.
+    pub(crate) fn boxed(self) -> Lab<Box<dyn Served + 'a>> {
+        let Lab { stage, dice, nodes } = self;
+        Lab { stage: Box::new(stage), dice, nodes }
+    }
+
+    pub(crate) fn check_rules(&self) {
+        if let Some(violation) = self.stage.violation() {
+            panic!("{violation}\n{}", self.stage.summary());
+        }
+    }
+
+    /// Every member becomes like the others, and what was answered is judged.
+    pub(crate) fn finish(&mut self) {
+        self.stage.finish();
+        self.check_rules();
+    }
+
+    /// The labs' unreliable network, between clients and servers. Between servers there are streams, where what is
+    /// lost is sent again, so there it is the delay alone.
+    pub(crate) fn unreliable(&mut self) {
+        *self.stage.network() = NetworkFaults::unreliable();
+    }
+
+    /// Two of three replies to clients take 0.2 to 2.2 s.
+    pub(crate) fn long_reordering(&mut self) {
+        self.stage.network().slow_permille = 667;
+        self.stage.network().slow_delay = (200 * MILLISECOND, 2_200 * MILLISECOND);
+    }
+}
+
+impl<M: StateMachine + Send + 'static> Lab<Stage<'_, M>> {
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> + use<M> {
         1..=self.nodes
     }
@@ -70,39 +116,12 @@ impl<'a, M: StateMachine + Send + 'static> Lab<'a, M> {
         self.stage.act(line).expect("the words are right");
     }
 
-    pub(crate) fn check_rules(&self) {
-        if let Some(violation) = self.stage.violation() {
-            panic!("{violation}\n{}", self.stage.summary());
-        }
-    }
-
     pub(crate) fn run_for(&mut self, microseconds: u64) {
         self.stage.run_for(microseconds);
         self.check_rules();
     }
 
-    /// Every member becomes like the others, and what was answered is judged.
-    pub(crate) fn finish(&mut self) {
-        self.stage.finish();
-        self.check_rules();
-    }
-
     // The network.
-
-    /// The labs' unreliable network: what is sent takes up to 26 ms, and every tenth request and every tenth
-    /// reply is lost between clients and servers. Between servers there are streams, where what is lost is
-    /// sent again, so there it is the delay alone. Here replies are delayed too, which the labs don't do.
-    pub(crate) fn unreliable(&mut self) {
-        let delay = (0, 26 * MILLISECOND);
-        *self.stage.network() =
-            NetworkFaults { delay, loss_permille: 100, ..NetworkFaults::default() };
-    }
-
-    /// Two of three replies to clients take 0.2 to 2.2 s.
-    pub(crate) fn long_reordering(&mut self) {
-        self.stage.network().slow_permille = 667;
-        self.stage.network().slow_delay = (200 * MILLISECOND, 2_200 * MILLISECOND);
-    }
 
     /// Servers of one part hear nothing of the others', and the other way round. Clients hear of all.
     pub(crate) fn partition(&mut self, part: &[NodeId]) {

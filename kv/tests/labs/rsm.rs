@@ -6,7 +6,7 @@ use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::NodeId;
 use raft_host::outcome::{ProposeError, Unknown};
 use raft_host::session::Answer;
-use simulator::world::{Asked, End, Ended, StageClient, Trial};
+use simulator::world::{Asked, End, Ended, Stage, StageClient, Trial};
 
 use crate::lab::{Lab, MILLISECOND, SECOND, seed};
 
@@ -54,7 +54,7 @@ fn trial() -> Trial<Counter> {
     })
 }
 
-type Counters<'a> = Lab<'a, Counter>;
+type Counters<'a> = Lab<Stage<'a, Counter>>;
 
 fn three(trial: &Trial<Counter>) -> Counters<'_> {
     Lab::new(trial, 3, seed(), None)
@@ -112,12 +112,11 @@ fn increment(lab: &mut Counters<'_>) -> u64 {
 /// Waits until so many servers have this counter.
 fn await_count(lab: &mut Counters<'_>, expected: u64, servers: usize) {
     let nodes: Vec<_> = lab.nodes().collect();
-    let has = |node: &NodeId, lab: &simulator::world::Stage<'_, Counter>| {
+    let has = |node: &NodeId, lab: &Stage<'_, Counter>| {
         lab.machine(*node).is_some_and(|counter| counter.count == expected)
     };
-    let have = |lab: &simulator::world::Stage<'_, Counter>| {
-        nodes.iter().filter(|node| has(node, lab)).count() >= servers
-    };
+    let have =
+        |lab: &Stage<'_, Counter>| nodes.iter().filter(|node| has(node, lab)).count() >= servers;
     assert!(lab.stage.run_until(10 * SECOND, have), "{}", lab.stage.summary());
     lab.check_rules();
 }

@@ -7,7 +7,7 @@ use kv::{Command, Machine, PutError, Query, QueryReply, Reply, Versioned};
 use linearizability::history::{Action, Answer, History, Operation, Outcome};
 use linearizability::{Checker, Verdict};
 use raft_core::types::NodeId;
-use simulator::world::{Asked, End, Ended, StageClient, Trial};
+use simulator::world::{Asked, End, Ended, Served, Stage, StageClient, Trial};
 
 use crate::lab::{Lab, MILLISECOND, SECOND};
 
@@ -52,9 +52,12 @@ struct UnderWay {
     called: Option<u64>,
 }
 
+/// A store whose servers are members of a cluster.
+pub(crate) type Replicated<'a> = Store<Stage<'a, Machine>>;
+
 /// The store, its clerks, and what they saw.
-pub(crate) struct Store<'a> {
-    pub(crate) lab: Lab<'a, Machine>,
+pub(crate) struct Store<S> {
+    pub(crate) lab: Lab<S>,
     clients: Vec<StageClient>,
     under_way: BTreeMap<StageClient, UnderWay>,
     history: History,
@@ -124,8 +127,15 @@ impl Said {
     }
 }
 
-impl<'a> Store<'a> {
-    pub(crate) fn new(lab: Lab<'a, Machine>) -> Self {
+impl Replicated<'_> {
+    /// A clerk asks these servers alone from now on; none is all.
+    pub(crate) fn limit(&mut self, clerk: usize, servers: &[NodeId]) {
+        self.lab.stage.limit(self.clients[clerk], servers);
+    }
+}
+
+impl<S: Served> Store<S> {
+    pub(crate) fn new(lab: Lab<S>) -> Self {
         Store { lab, clients: Vec::new(), under_way: BTreeMap::new(), history: History::new() }
     }
 
@@ -139,11 +149,6 @@ impl<'a> Store<'a> {
     pub(crate) fn clerk_with_session(&mut self) -> usize {
         self.clients.push(self.lab.stage.client());
         self.clients.len() - 1
-    }
-
-    /// A clerk asks these servers alone from now on; none is all.
-    pub(crate) fn limit(&mut self, clerk: usize, servers: &[NodeId]) {
-        self.lab.stage.limit(self.clients[clerk], servers);
     }
 
     /// A clerk begins to ask, so much later.
@@ -233,7 +238,7 @@ impl<'a> Store<'a> {
     }
 
     /// All is healed; then every answer must be right, to one who knows the log and to one who does not.
-    pub(crate) fn finish(mut self) -> Lab<'a, Machine> {
+    pub(crate) fn finish(mut self) -> Lab<S> {
         self.lab.finish();
         let verdict = Checker::default().check(&self.history).verdict;
         assert_eq!(verdict, Verdict::Linearizable);

@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 
 use kv::PutError;
 use simulator::dice::Dice;
+use simulator::world::Served;
 
-use crate::generic::{CALM, Generic, Work};
-use crate::lab::{DELAY, ELECTION_MAX, FLUSH, Lab, MILLISECOND, SECOND, seed, seeds};
-use crate::store::{ANSWER_MAX, Ask, Done, Said, Store, trial};
+use crate::generic::{CALM, Generic, Work, ask_for};
+use crate::lab::{DELAY, ELECTION_MAX, FLUSH, Lab, SECOND, seed, seeds};
+use crate::store::{Ask, Done, Said, Store, trial};
 
 /// The labs' maxraftstate.
 const LIMIT: Option<u64> = Some(1000);
 
 /// Puts by version to one key, or puts and gets of a hundred.
-struct Versions {
+pub(crate) struct Versions {
     keys: u64,
     /// What each clerk thinks of each key; `None` sends it to look.
     known: Vec<BTreeMap<String, Option<u64>>>,
     /// Puts that were done, and that were perhaps done.
-    done: u64,
+    pub(crate) done: u64,
     maybe: u64,
     /// Whether every request is answered once asked.
     is_calm: bool,
@@ -26,13 +27,13 @@ struct Versions {
 }
 
 impl Versions {
-    fn new(keys: u64, is_calm: bool) -> Self {
+    pub(crate) fn new(keys: u64, is_calm: bool) -> Self {
         Versions { keys, known: Vec::new(), done: 0, maybe: 0, is_calm, values: 0 }
     }
 }
 
 impl Work for Versions {
-    fn clerk(&mut self, store: &mut Store<'_>) {
+    fn clerk<S: Served>(&mut self, store: &mut Store<S>) {
         store.clerk();
         self.known.push(BTreeMap::new());
     }
@@ -68,7 +69,7 @@ impl Work for Versions {
         self.known[done.clerk].insert(key.clone(), version);
     }
 
-    fn check(&mut self, store: &mut Store<'_>) {
+    fn check<S: Served>(&mut self, store: &mut Store<S>) {
         if self.keys > 1 {
             return;
         }
@@ -351,25 +352,8 @@ fn answers_that_come_late_and_out_of_order_do_no_harm() {
         store.lab.long_reordering();
         let mut work = Versions::new(3, false);
         (0..5).for_each(|_| work.clerk(&mut store));
-        let mut dice = Dice::new(seed, "clerks");
-        for clerk in 0..5 {
-            store.begin(clerk, work.next(clerk, &mut dice), 1);
-        }
-        let end = store.lab.stage.now() + 20 * SECOND;
-        let mut asked = 5;
-        while !store.is_idle() {
-            let done = store.next(ANSWER_MAX).expect("one answer in three is not late");
-            work.done(&done);
-            if store.lab.stage.now() < end {
-                asked += 1;
-                store.begin(done.clerk, work.next(done.clerk, &mut dice), MILLISECOND);
-            }
-        }
-        assert!(
-            asked > 50 && work.maybe > 0,
-            "SEED={seed}: vacuous: {asked} asked, {} maybe",
-            work.maybe
-        );
+        let done = ask_for(&mut store, &mut work, 5, 20 * SECOND);
+        assert!(done > 50 && work.maybe > 0, "SEED={seed}: {done} done, {} maybe", work.maybe);
         store.finish();
     }
 }

@@ -383,4 +383,13 @@ impl<M: StateMachine + Send + 'static> Served for Alone<'_, M> {
     fn violation(&self) -> Option<&Violation> {
         self.ghost.violation()
     }
+
+    fn summary(&self) -> String {
+        let waiting = self.clients.iter().filter(|client| client.is_waiting()).count();
+        let (clients, applied) = (self.clients.len(), self.core.status().last_applied);
+        format!(
+            "at {} us: {applied} commands applied, {waiting} of {clients} clients wait\n",
+            self.now
+        )
+    }
 }

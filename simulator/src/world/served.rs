@@ -38,6 +38,9 @@ pub trait Served {
 
     /// The first rule that was broken.
     fn violation(&self) -> Option<&Violation>;
+
+    /// Where everybody stands, for people.
+    fn summary(&self) -> String;
 }
 
 impl<M: StateMachine + Send + 'static> Served for Stage<'_, M> {
@@ -76,6 +79,10 @@ impl<M: StateMachine + Send + 'static> Served for Stage<'_, M> {
     fn violation(&self) -> Option<&Violation> {
         self.violation()
     }
+
+    fn summary(&self) -> String {
+        self.summary()
+    }
 }
 
 impl<S: Served + ?Sized> Served for Box<S> {
@@ -113,5 +120,9 @@ impl<S: Served + ?Sized> Served for Box<S> {
 
     fn violation(&self) -> Option<&Violation> {
         (**self).violation()
+    }
+
+    fn summary(&self) -> String {
+        (**self).summary()
     }
 }
