@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::lock::Token;
-use kv::{GetError, PutError, VersionedClient};
+use kv::{GetError, PutError, Versioned, VersionedClient};
 
 use crate::client::draw_holder;
 use crate::error::Error;
@@ -86,41 +86,71 @@ impl VersionedLock {
             Step::Put { value, version } => {
                 self.turn.put(self.client.put(&self.key, value, *version))
             }
-            _ => self.turn.got(match self.client.get(&self.key) {
-                Ok(found) => Ok((found.value, found.version)),
-                Err(GetError::NoKey) => Ok((FREE.to_vec(), 0)),
-                Err(GetError::Refused(refusal)) => Err(Error::Refused(refusal)),
-                Err(GetError::NotRead(error)) => Err(Error::NotRead(error)),
-                Err(GetError::OtherVersion) => Err(Error::OtherVersion),
-            }),
+            _ => {
+                let found = match self.client.get(&self.key) {
+                    Ok(found) => Some(found),
+                    Err(GetError::NoKey) => None,
+                    Err(GetError::Refused(refusal)) => return Err(Error::Refused(refusal)),
+                    Err(GetError::NotRead(error)) => return Err(Error::NotRead(error)),
+                    Err(GetError::OtherVersion) => return Err(Error::OtherVersion),
+                };
+                self.turn.got(found);
+                Ok(())
+            }
         }
     }
 }
 
+/// What a [`Turn`] goes for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Goal {
+pub enum Goal {
+    /// The lock.
     Acquire,
+    /// That it is not held by this one.
     Release,
 }
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub enum Step {
+    /// Get the key, and tell what it [has](Turn::got).
     Get,
+    /// Put this, if the key has this version, and tell what [came of it](Turn::put).
     Put {
+        /// What to put.
         value: Vec<u8>,
+        /// The version that the key must have.
         version: u64,
     },
-    /// Somebody else holds it.
+    /// Somebody else holds it: [begin](Turn::begin) again a little later, or give up.
     Held,
-    Acquired(u64),
+    /// This one holds it, with this token.
+    Acquired(Token),
     /// This one does not hold it, and nothing under way will change that.
     Released,
 }
 
-/// The rules, without a store.
+/// The rules of one client's handle, without a store: for whoever gets and puts by another way than
+/// [`VersionedLock`].
+///
+/// ```
+/// use kv::Versioned;
+/// use lock::versioned::{Goal, Step, Turn};
+///
+/// let mut turn = Turn::new(b"me".to_vec());
+/// turn.begin(Goal::Acquire);
+/// assert_eq!(turn.step(), Step::Get);
+/// turn.got(None);
+/// assert_eq!(turn.step(), Step::Put { value: b"me".to_vec(), version: 0 });
+/// // Whether it was this put that made version 1, only the key says.
+/// turn.put(Err(kv::PutError::Maybe { version: 1 }))?;
+/// assert_eq!(turn.step(), Step::Get);
+/// turn.got(Some(Versioned { value: b"me".to_vec(), version: 1 }));
+/// assert_eq!(turn.step(), Step::Acquired(1));
+/// # Ok::<(), lock::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-struct Turn {
+pub struct Turn {
     id: Vec<u8>,
     goal: Goal,
     next: Step,
@@ -129,12 +159,13 @@ struct Turn {
 }
 
 impl Turn {
-    fn new(id: Vec<u8>) -> Self {
+    /// A client whose name is nobody else's, and not empty.
+    pub fn new(id: Vec<u8>) -> Self {
         Turn { id, goal: Goal::Release, next: Step::Get, doubt: None }
     }
 
     /// Goes for something from now on. What is in doubt is settled first.
-    fn begin(&mut self, goal: Goal) {
+    pub fn begin(&mut self, goal: Goal) {
         self.goal = goal;
         self.next = match &self.doubt {
             Some((value, version)) => Step::Put { value: value.clone(), version: *version },
@@ -142,13 +173,15 @@ impl Turn {
         };
     }
 
-    fn step(&self) -> Step {
+    /// What is to be done next.
+    pub fn step(&self) -> Step {
         self.next.clone()
     }
 
-    /// What the key has; nothing and version 0 if it is not there.
-    fn got(&mut self, found: Result<(Vec<u8>, u64), Error>) -> Result<(), Error> {
-        let (value, version) = found?;
+    /// What the key has; `None` if it is not there.
+    pub fn got(&mut self, found: Option<Versioned>) {
+        let Versioned { value, version } =
+            found.unwrap_or(Versioned { value: FREE.to_vec(), version: 0 });
         let is_mine = value == self.id;
         self.next = match self.goal {
             Goal::Acquire if is_mine => Step::Acquired(version),
@@ -157,12 +190,17 @@ impl Turn {
             Goal::Release if is_mine => Step::Put { value: FREE.to_vec(), version },
             Goal::Release => Step::Released,
         };
-        Ok(())
     }
 
     /// What came of the put that was the step.
-    fn put(&mut self, end: Result<u64, PutError>) -> Result<(), Error> {
-        let Step::Put { value, version } = self.step() else { unreachable!("no put was the step") };
+    ///
+    /// # Errors
+    /// If it was not done, or nobody knows: it is the step again, unless something is [begun](Self::begin).
+    ///
+    /// # Panics
+    /// If no put was the step.
+    pub fn put(&mut self, end: Result<u64, PutError>) -> Result<(), Error> {
+        let Step::Put { value, version } = self.step() else { panic!("no put was the step") };
         let error = match end {
             // Done, or decided otherwise: this version is no more, and nothing that expects it comes true.
             Ok(_) | Err(PutError::NoKey | PutError::Version { .. } | PutError::Maybe { .. }) => {

@@ -19,10 +19,9 @@ fn definite(reply: &Reply) -> Result<u64, PutError> {
     }
 }
 
-fn get(store: &Machine) -> Result<(Vec<u8>, u64), Error> {
+fn get(store: &Machine) -> Option<Versioned> {
     match store.answer(&Query::Get { key: KEY }.encode()) {
-        QueryReply::Value(Some(found)) => Ok((found.value, found.version)),
-        QueryReply::Value(None) => Ok((FREE.to_vec(), 0)),
+        QueryReply::Value(found) => found,
         other => panic!("{other:?}"),
     }
 }
@@ -31,7 +30,7 @@ fn get(store: &Machine) -> Result<(Vec<u8>, u64), Error> {
 fn settle(turn: &mut Turn, store: &mut Machine) -> Step {
     loop {
         match turn.step() {
-            Step::Get => turn.got(get(store)).unwrap(),
+            Step::Get => turn.got(get(store)),
             Step::Put { value, version } => {
                 turn.put(definite(&put(store, &value, version))).unwrap();
             }
@@ -72,7 +71,7 @@ fn of_two_who_read_a_free_lock_at_once_one_gets_it() {
     let (mut one, mut two, mut store) = turns();
     for turn in [&mut one, &mut two] {
         turn.begin(Goal::Acquire);
-        turn.got(get(&store)).unwrap();
+        turn.got(get(&store));
         assert_eq!(turn.step(), Step::Put { value: turn.id.clone(), version: 0 });
     }
     assert_eq!(settle(&mut two, &mut store), Step::Acquired(1));
@@ -84,14 +83,14 @@ fn of_two_who_read_a_free_lock_at_once_one_gets_it() {
 fn a_holder_recognises_itself() {
     let (mut one, mut two, mut store) = turns();
     one.begin(Goal::Acquire);
-    one.got(get(&store)).unwrap();
+    one.got(get(&store));
     put(&mut store, b"one", 0);
     one.put(Err(PutError::Maybe { version: 1 })).unwrap();
     assert_eq!(settle(&mut one, &mut store), Step::Acquired(1));
     // And where it was the other one who made that version.
     release(&mut one, &mut store);
     one.begin(Goal::Acquire);
-    one.got(get(&store)).unwrap();
+    one.got(get(&store));
     assert_eq!(acquire(&mut two, &mut store), Step::Acquired(3));
     one.put(Err(PutError::Maybe { version: 3 })).unwrap();
     assert_eq!(settle(&mut one, &mut store), Step::Held);
@@ -103,7 +102,7 @@ fn a_release_that_is_repeated_frees_no_successors_lock() {
     let (mut one, mut two, mut store) = turns();
     acquire(&mut one, &mut store);
     one.begin(Goal::Release);
-    one.got(get(&store)).unwrap();
+    one.got(get(&store));
     put(&mut store, FREE, 1);
     assert!(one.put(Err(PutError::Unknown(Unknown::Timeout))).is_err());
     assert_eq!(acquire(&mut two, &mut store), Step::Acquired(3));
@@ -117,7 +116,7 @@ fn what_is_in_doubt_is_settled_before_anything_else() {
     let (mut one, _, mut store) = turns();
     acquire(&mut one, &mut store);
     one.begin(Goal::Release);
-    one.got(get(&store)).unwrap();
+    one.got(get(&store));
     assert!(one.put(Err(PutError::Unknown(Unknown::Timeout))).is_err());
     // That nobody takes it now says nothing about the earlier attempt.
     one.begin(Goal::Acquire);
@@ -137,7 +136,7 @@ fn play(player: &mut Player, store: &mut Machine, late: &mut Vec<(Vec<u8>, u64)>
     let Player { turn, holds } = player;
     match turn.step() {
         Step::Get if dice.permille(50) => {}
-        Step::Get => turn.got(get(store)).unwrap(),
+        Step::Get => turn.got(get(store)),
         Step::Put { value, version } => {
             let end = match dice.below(10) {
                 0..5 => definite(&put(store, &value, version)),
@@ -201,7 +200,8 @@ fn there_is_one_holder_whatever_becomes_of_the_puts() {
             let holders: Vec<_> = players.iter().filter(|player| player.holds.is_some()).collect();
             assert!(holders.len() <= 1, "seed {seed}: {} holders", holders.len());
             if let [holder] = holders[..] {
-                let expected = Ok((holder.turn.id.clone(), holder.holds.unwrap()));
+                let (value, version) = (holder.turn.id.clone(), holder.holds.unwrap());
+                let expected = Some(Versioned { value, version });
                 assert_eq!(get(&store), expected, "seed {seed}: taken away");
             }
         }
