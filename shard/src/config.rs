@@ -13,6 +13,9 @@ pub type Gid = u64;
 /// The number of a configuration.
 pub type Num = u64;
 
+/// The most shards of a cluster whose configurations a controller makes.
+pub const SHARDS_MAX: u32 = 1 << 14;
+
 /// The most groups of a configuration.
 pub const GROUPS_MAX: usize = 1024;
 
@@ -139,6 +142,9 @@ impl Config {
     }
 
     /// The next configuration: a shard is served by another group. The others stay where they are.
+    ///
+    /// # Panics
+    /// If there is no such shard.
     #[must_use]
     pub fn moved(&self, shard: ShardId, gid: Gid) -> Self {
         let mut next = self.next();
