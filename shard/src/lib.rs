@@ -16,6 +16,7 @@
 
 mod codec;
 pub mod config;
+pub mod controller;
 pub mod group;
 pub mod partition;
 
