@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shard::config::Num;
 use shard::controller::{Command, Machine, Query, QueryReply, Refusal, Reply};
 use shard::{Config, Gid, KeyHash, Partition, ShardId};
-use simulator::world::{Asked, Ended, StageClient, Trial};
+use simulator::world::{Asked, Ended, Stage, StageClient, Trial};
 
 use crate::balance::{check_step, spread};
 use crate::lab::{Lab, SECOND};
@@ -55,11 +55,11 @@ pub(crate) fn threes(gids: &[Gid]) -> BTreeMap<Gid, Vec<String>> {
 }
 
 pub(crate) struct Controllers<'a> {
-    pub(crate) lab: Lab<'a, Machine>,
+    pub(crate) lab: Lab<Stage<'a, Machine>>,
 }
 
 impl<'a> Controllers<'a> {
-    pub(crate) fn new(lab: Lab<'a, Machine>) -> Self {
+    pub(crate) fn new(lab: Lab<Stage<'a, Machine>>) -> Self {
         Controllers { lab }
     }
 
