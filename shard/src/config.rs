@@ -1,5 +1,6 @@
 //! Which group serves which shard, and where each group's servers are.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -157,33 +158,35 @@ impl Config {
     }
 
     /// The same configuration, in which no group serves two shards more than another one, with the fewest
-    /// moves. Where there is a choice, the group with the lowest number gives or takes, and the lowest shards
-    /// move: so all replicas, and all controllers, come to the same.
+    /// moves: each group keeps of its own what fits into its share, and the shares that are larger by one go
+    /// to those who have the most. Of groups with as many, the one with the lowest number comes first; the
+    /// lowest shards move. So all replicas, and all controllers, come to the same.
     #[must_use]
     pub fn rebalanced(mut self) -> Self {
         let mut load: BTreeMap<Gid, Vec<ShardId>> =
-            self.groups.keys().map(|gid| (*gid, self.shards_of(*gid).collect())).collect();
+            self.groups.keys().map(|gid| (*gid, Vec::new())).collect();
         if load.is_empty() {
             return self;
         }
-        let homeless: Vec<ShardId> = self.shards_of(0).collect();
-        for shard in homeless {
-            let to = least(&load);
-            self.give(&mut load, shard, to);
+        let mut free = Vec::new();
+        for (shard, gid) in (0..).zip(&self.shards) {
+            load.get_mut(gid).unwrap_or(&mut free).push(shard);
         }
-        loop {
-            let (from, to) = (most(&load), least(&load));
-            if load[&from].len() - load[&to].len() <= 1 {
-                return self;
+        let (share, larger) = (self.shards.len() / load.len(), self.shards.len() % load.len());
+        let share_of = |at: usize| share + usize::from(at < larger);
+        let mut load: Vec<(Gid, Vec<ShardId>)> = load.into_iter().collect();
+        load.sort_by_key(|(_, shards)| Reverse(shards.len()));
+        for (at, (_, shards)) in load.iter_mut().enumerate() {
+            let surplus = shards.len().saturating_sub(share_of(at));
+            free.extend(shards.drain(..surplus));
+        }
+        let mut free = free.into_iter();
+        for (at, (gid, shards)) in load.iter().enumerate() {
+            for shard in free.by_ref().take(share_of(at) - shards.len()) {
+                self.shards[shard as usize] = *gid;
             }
-            let shard = load.get_mut(&from).expect("it has the most").remove(0);
-            self.give(&mut load, shard, to);
         }
-    }
-
-    fn give(&mut self, load: &mut BTreeMap<Gid, Vec<ShardId>>, shard: ShardId, to: Gid) {
-        load.get_mut(&to).expect("it is a group").push(shard);
-        self.shards[shard as usize] = to;
+        self
     }
 }
 
@@ -205,15 +208,4 @@ pub(crate) fn check_groups(groups: &BTreeMap<Gid, Vec<String>>) -> Result<(), Co
         }
     }
     Ok(())
-}
-
-/// Of those with the fewest shards the one with the lowest number.
-fn least(load: &BTreeMap<Gid, Vec<ShardId>>) -> Gid {
-    *load.iter().min_by_key(|(gid, shards)| (shards.len(), **gid)).expect("there are groups").0
-}
-
-/// Of those with the most shards the one with the lowest number.
-fn most(load: &BTreeMap<Gid, Vec<ShardId>>) -> Gid {
-    let key = |(gid, shards): &(&Gid, &Vec<ShardId>)| (shards.len(), std::cmp::Reverse(**gid));
-    *load.iter().max_by_key(key).expect("there are groups").0
 }

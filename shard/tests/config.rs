@@ -45,9 +45,9 @@ fn the_first_group_gets_everything_and_others_their_share() {
     let second = first.join(groups([2])).rebalanced();
     assert_eq!((second.num, &second.shards[..]), (2, &[2, 2, 2, 2, 2, 1, 1, 1, 1, 1][..]));
     let third = second.join(groups([3])).rebalanced();
-    assert_eq!(&third.shards[..], [3, 2, 2, 2, 2, 3, 3, 1, 1, 1]);
+    assert_eq!(&third.shards[..], [3, 3, 2, 2, 2, 3, 1, 1, 1, 1]);
     assert_eq!(third.servers_of(0), Some((3, &servers(3)[..])));
-    assert_eq!(third.shards_of(3).collect::<Vec<_>>(), [0, 5, 6]);
+    assert_eq!(third.shards_of(3).collect::<Vec<_>>(), [0, 1, 5]);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn of_more_groups_than_shards_some_serve_nothing() {
 #[test]
 fn a_move_leaves_the_others_where_they_are() {
     let two = Config::new(&partition(4)).join(groups([1, 2])).rebalanced();
-    let moved = two.moved(2, 2);
-    assert_eq!((two.shards, moved.num, moved.shards), (vec![1, 2, 1, 2], 2, vec![1, 2, 2, 2]));
+    let moved = two.moved(1, 2);
+    assert_eq!((two.shards, moved.num, moved.shards), (vec![1, 1, 2, 2], 2, vec![1, 2, 2, 2]));
 }
 
 /// Everything that three groups, or nobody, can have of six shards: there is no cheaper balance.
@@ -161,19 +161,23 @@ proptest! {
     }
 }
 
-/// The largest cluster that a controller takes: no step may be worse than linear by much.
+/// The largest cluster that a controller takes is rebalanced between two ticks of its leader.
 #[test]
 fn large_clusters_are_rebalanced_in_no_time() {
-    let began = std::time::Instant::now();
     let large = partition(shard::config::SHARDS_MAX);
-    let all = Config::new(&large).join(groups(1..=GROUPS_MAX as Gid)).rebalanced();
-    assert_eq!(spread(&all), 0);
-    let one = all.leave(2..=GROUPS_MAX as Gid).rebalanced();
-    assert_eq!(one.shards_of(1).count(), one.shards.len());
-    let again = one.join(groups(2..=GROUPS_MAX as Gid)).rebalanced();
-    assert_eq!(spread(&again), 0);
-    println!("three rebalancings of the largest cluster: {:?}", began.elapsed());
-    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    let most = GROUPS_MAX as Gid;
+    let all = Config::new(&large).join(groups(1..=most));
+    let one = Config { shards: vec![1; all.shards.len()], ..all.clone() };
+    let half = all.clone().rebalanced().leave(most / 2 + 1..=most);
+    for before in [all, one, half] {
+        let began = std::time::Instant::now();
+        let after = before.clone().rebalanced();
+        let took = began.elapsed();
+        println!("{} groups: {took:?}", before.groups.len());
+        assert_eq!(spread(&after), 0);
+        assert_eq!(moves(&before, &after), fewest_moves(&before, &before.groups));
+        assert!(took.as_millis() < 100, "{took:?}");
+    }
 }
 
 #[test]
