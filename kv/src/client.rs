@@ -103,10 +103,7 @@ impl Client {
     /// # Errors
     /// [`Error`] says whether it may have been done.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<u64, Error> {
-        match self.change(&Command::Put { key, value })? {
-            Reply::Written { version } => Ok(version),
-            _ => Err(Error::OtherVersion),
-        }
+        self.change(&Command::Put { key, value })?.written()
     }
 
     /// Lengthens a key's value. An absent key counts as empty.
@@ -114,10 +111,7 @@ impl Client {
     /// # Errors
     /// [`Error`] says whether it may have been done.
     pub fn append(&mut self, key: &[u8], value: &[u8]) -> Result<Appended, Error> {
-        match self.change(&Command::Append { key, value })? {
-            Reply::Appended { length, version } => Ok(Appended { length, version }),
-            _ => Err(Error::OtherVersion),
-        }
+        self.change(&Command::Append { key, value })?.appended()
     }
 
     /// Removes a key, and returns the version that it had; `None` if it was not there.
@@ -125,10 +119,7 @@ impl Client {
     /// # Errors
     /// [`Error`] says whether it may have been done.
     pub fn delete(&mut self, key: &[u8]) -> Result<Option<u64>, Error> {
-        match self.change(&Command::Delete { key })? {
-            Reply::Deleted { version } => Ok((version > 0).then_some(version)),
-            _ => Err(Error::OtherVersion),
-        }
+        self.change(&Command::Delete { key })?.deleted()
     }
 
     /// Gives a key a value if it has the version `expect`, 0 if it is not there, and returns its
@@ -138,12 +129,7 @@ impl Client {
     /// [`Error::NoKey`] and [`Error::WrongVersion`], if it has another version; in a session they are
     /// definite, however often the command was sent. The others as ever.
     pub fn compare_and_set(&mut self, key: &[u8], expect: u64, value: &[u8]) -> Result<u64, Error> {
-        match self.change(&Command::CompareAndSet { key, expect, value })? {
-            Reply::Written { version } => Ok(version),
-            Reply::NoKey => Err(Error::NoKey),
-            Reply::WrongVersion { version } => Err(Error::WrongVersion { version }),
-            _ => Err(Error::OtherVersion),
-        }
+        self.change(&Command::CompareAndSet { key, expect, value })?.written()
     }
 
     /// Does all the writes, in their order, if all the conditions hold, and else nothing. Returns for
@@ -157,13 +143,7 @@ impl Client {
         writes: &[Write<'_>],
     ) -> Result<Vec<u64>, Error> {
         let (conditions, writes) = (conditions.to_vec(), writes.to_vec());
-        match self.change(&Command::Batch { conditions, writes })? {
-            Reply::BatchDone { versions } => Ok(versions),
-            Reply::ConditionFailed { condition, version } => {
-                Err(Error::ConditionFailed { condition, version })
-            }
-            _ => Err(Error::OtherVersion),
-        }
+        self.change(&Command::Batch { conditions, writes })?.batch_done()
     }
 
     /// The value of a key, linearizably: whatever was done before this call is seen.
@@ -187,10 +167,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotRead`], if no server could answer in time.
     pub fn get_versioned(&self, key: &[u8]) -> Result<Option<Versioned>, Error> {
-        match self.ask(&Query::Get { key })? {
-            QueryReply::Value(found) => Ok(found),
-            _ => Err(Error::OtherVersion),
-        }
+        self.ask(&Query::Get { key })?.value()
     }
 
     /// The first keys that begin with a prefix, in the order of their bytes, after the key `after` if
@@ -201,29 +178,109 @@ impl Client {
     /// # Errors
     /// [`Error::NotRead`], if no server could answer in time.
     pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u64) -> Result<Page, Error> {
-        match self.ask(&Query::Scan { prefix, after, limit })? {
-            QueryReply::Page(page) => Ok(page),
-            _ => Err(Error::OtherVersion),
-        }
+        self.ask(&Query::Scan { prefix, after, limit })?.page()
     }
 
     fn ask(&self, query: &Query<'_>) -> Result<QueryReply, Error> {
         query.check()?;
         let answer = self.session.query(&query.encode())?;
-        match QueryReply::decode(&answer) {
-            Ok(QueryReply::Refused(refusal)) => Err(refusal.into()),
-            Ok(answer) => Ok(answer),
-            Err(_) => Err(Error::OtherVersion),
-        }
+        QueryReply::decode(&answer).map_err(|_| Error::OtherVersion)
     }
 
     fn change(&mut self, command: &Command<'_>) -> Result<Reply, Error> {
         command.check()?;
         let reply = self.session.propose(&command.encode())?;
-        match Reply::decode(&reply) {
-            Ok(Reply::Refused(refusal)) => Err(refusal.into()),
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(Error::OtherVersion),
+        Reply::decode(&reply).map_err(|_| Error::OtherVersion)
+    }
+}
+
+/// What a client makes of a reply, by what it has asked for.
+impl Reply {
+    /// Of a put, and of a compare-and-set: the key's version.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn written(self) -> Result<u64, Error> {
+        match self {
+            Reply::Written { version } => Ok(version),
+            other => Err(other.why_not()),
+        }
+    }
+
+    /// Of an append.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn appended(self) -> Result<Appended, Error> {
+        match self {
+            Reply::Appended { length, version } => Ok(Appended { length, version }),
+            other => Err(other.why_not()),
+        }
+    }
+
+    /// Of a delete: the version that the key had; `None` if it was not there.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn deleted(self) -> Result<Option<u64>, Error> {
+        match self {
+            Reply::Deleted { version } => Ok((version > 0).then_some(version)),
+            other => Err(other.why_not()),
+        }
+    }
+
+    /// Of a batch: for each write the version that it made, or removed.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn batch_done(self) -> Result<Vec<u64>, Error> {
+        match self {
+            Reply::BatchDone { versions } => Ok(versions),
+            other => Err(other.why_not()),
+        }
+    }
+
+    fn why_not(self) -> Error {
+        match self {
+            Reply::NoKey => Error::NoKey,
+            Reply::WrongVersion { version } => Error::WrongVersion { version },
+            Reply::ConditionFailed { condition, version } => {
+                Error::ConditionFailed { condition, version }
+            }
+            Reply::Refused(refusal) => Error::Refused(refusal),
+            _ => Error::OtherVersion,
+        }
+    }
+}
+
+/// What a client makes of an answer, by what it has asked for.
+impl QueryReply {
+    /// Of a get: what the key has; `None` if it is not there.
+    ///
+    /// # Errors
+    /// Why nothing was read.
+    pub fn value(self) -> Result<Option<Versioned>, Error> {
+        match self {
+            QueryReply::Value(found) => Ok(found),
+            other => Err(other.why_not()),
+        }
+    }
+
+    /// Of a scan.
+    ///
+    /// # Errors
+    /// Why nothing was read.
+    pub fn page(self) -> Result<Page, Error> {
+        match self {
+            QueryReply::Page(page) => Ok(page),
+            other => Err(other.why_not()),
+        }
+    }
+
+    fn why_not(self) -> Error {
+        match self {
+            QueryReply::Refused(refusal) => Error::Refused(refusal),
+            _ => Error::OtherVersion,
         }
     }
 }
