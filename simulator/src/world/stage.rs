@@ -189,6 +189,12 @@ impl<M: StateMachine + Send + 'static> Stage<'_, M> {
         self.world.judge_states();
     }
 
+    /// When something happens next, unless somebody does something before; `None` if nothing ever does. For
+    /// whoever drives several stages through one time.
+    pub fn next_at(&self) -> Option<u64> {
+        self.world.agenda.next_at().map(|at| at.max(self.world.now))
+    }
+
     /// Microseconds since the start.
     pub fn now(&self) -> u64 {
         self.world.now
