@@ -14,13 +14,21 @@
 //! assert_eq!(config.shards.iter().filter(|gid| **gid == 1).count(), 6);
 //! ```
 
+pub mod agent;
+pub mod clerk;
 mod codec;
 pub mod config;
+pub mod configs;
 pub mod controller;
 pub mod group;
+pub mod mover;
+pub mod net;
 pub mod partition;
 
+pub use agent::Agent;
+pub use clerk::Clerk;
 pub use codec::Unreadable;
 pub use config::{Config, ConfigError, Gid, Num};
 pub use group::{Group, Kind};
+pub use mover::Mover;
 pub use partition::{KeyHash, Partition, ShardId};

@@ -7,7 +7,13 @@ mod balance;
 mod controller_trial;
 mod controllers;
 mod dslabs;
+#[allow(dead_code, reason = "tests of faults are to use the rest")]
+mod groups;
 #[path = "../../../kv/tests/labs/lab.rs"]
 #[allow(dead_code, reason = "it has what the labs of the store need, too")]
 mod lab;
+mod pulled;
 mod shardctrler;
+mod stable;
+#[allow(dead_code, reason = "tests of faults are to use the rest")]
+mod town;

@@ -1,0 +1,219 @@
+//! What a member of a group that pulls does beside serving, while it leads: takes the next configuration, fetches
+//! shards, and drops those that have arrived elsewhere.
+//!
+//! All that it does is decided by the group's log, and may be done twice, or by a leader of the past. It keeps
+//! nothing: whoever leads next sees in the group's state what is to be done.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use raft_host::outcome::QueryError;
+
+use crate::config::{Config, Gid, Num};
+use crate::configs::{NoConfig, asked};
+use crate::group::{Command, Cursor, Query, QueryReply, Reply, SlotState, Source};
+use crate::net::{Net, Target, all, tell};
+use crate::partition::ShardId;
+
+/// The wait between two looks at the controller, and at the own group.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The wait before a group is asked again that has not got there yet.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The part of a member of a group that pulls.
+#[derive(Clone, Debug)]
+pub struct Agent<N, L> {
+    net: N,
+    gid: Gid,
+    own: Target,
+    controller: Target,
+    leads: L,
+}
+
+/// How the own group stands.
+struct Stand {
+    config: Config,
+    slots: Vec<SlotState>,
+}
+
+impl<N: Net, L: Fn() -> bool> Agent<N, L> {
+    /// The agent of a member of group `gid`. `own` leads to this member, or to all of the group; `leads` says
+    /// whether it leads, as far as it knows.
+    pub fn new(net: N, gid: Gid, own: Target, controller: Target, leads: L) -> Self {
+        Agent { net, gid, own, controller, leads }
+    }
+
+    /// Does its part, for ever.
+    pub async fn run(&self) {
+        let parts: [Pin<Box<dyn Future<Output = ()> + '_>>; 3] = [
+            Box::pin(self.take_configurations()),
+            Box::pin(self.fetch_shards()),
+            Box::pin(self.drop_arrived()),
+        ];
+        all(parts).await;
+    }
+
+    /// The state of the own group, if this member leads.
+    async fn stand(&self) -> Option<Stand> {
+        if !(self.leads)() {
+            return None;
+        }
+        let answer = self.net.query(&self.own, Query::Slots.encode()).await.ok()?;
+        match QueryReply::decode(&answer) {
+            Ok(QueryReply::Slots { config: Some(config), slots }) => Some(Stand { config, slots }),
+            _ => None,
+        }
+    }
+
+    // Configurations.
+
+    async fn take_configurations(&self) {
+        loop {
+            if !self.take_next().await.unwrap_or(false) {
+                self.net.sleep(POLL).await;
+            }
+        }
+    }
+
+    /// Takes the next configuration, if there is one and the last one is served whole. Answers whether it did.
+    async fn take_next(&self) -> Result<bool, NoConfig> {
+        let Some(stand) = self.stand().await else { return Ok(false) };
+        if stand.slots.iter().any(|slot| slot.source.is_some()) {
+            return Ok(false);
+        }
+        let num = stand.config.num + 1;
+        let config = asked(&self.net, &self.controller, Some(num)).await?;
+        if config.num != num {
+            return Ok(false);
+        }
+        let mut sources = Vec::new();
+        for shard in config.shards_of(self.gid) {
+            let is_served = stand.slots.get(shard as usize).is_some_and(|it| it.serving.is_some());
+            if !is_served {
+                sources.extend(self.source(shard, &stand.config).await?);
+            }
+        }
+        let configure = Command::Configure { config, sources }.encode();
+        let reply = tell(&self.net, &self.own, configure).await;
+        Ok(reply.is_ok_and(|reply| Reply::decode(&reply) == Ok(Reply::Configured)))
+    }
+
+    /// Who has a shard that nobody, or another group, serves in this configuration: `None` if nobody ever did.
+    async fn source(&self, shard: ShardId, before: &Config) -> Result<Option<Source>, NoConfig> {
+        let mut config = before.clone();
+        loop {
+            let num = config.num + 1;
+            if let Some((gid, servers)) = config.servers_of(shard) {
+                return Ok(Some(Source { shard, gid, num, servers: servers.to_vec() }));
+            }
+            if config.num == 0 {
+                return Ok(None);
+            }
+            config = asked(&self.net, &self.controller, Some(config.num - 1)).await?;
+        }
+    }
+
+    // What arrives.
+
+    async fn fetch_shards(&self) {
+        loop {
+            self.net.sleep(PAUSE).await;
+            let Some(stand) = self.stand().await else { continue };
+            let arriving = stand.slots.iter().filter_map(|slot| {
+                let (num, at, _) = slot.arriving.clone()?;
+                Some((slot.source.clone()?, num, at))
+            });
+            // Those of a group that is down hold up nobody else, and no others come before all are there.
+            all(arriving.map(|(source, num, at)| self.fetch(source, num, at))).await;
+        }
+    }
+
+    /// Fetches a shard for the configuration `num`, as long as this member leads.
+    async fn fetch(&self, source: Source, num: Num, mut at: Cursor) {
+        let Source { shard, gid, num: left, servers } = source;
+        let from = Target { group: gid, servers };
+        while (self.leads)() {
+            let (data, next) = match self.piece(&from, shard, left, &at).await {
+                Ok(Some(piece)) => piece,
+                // It has not left yet, or the group is down; or it was deleted, because it is here.
+                _ => {
+                    self.net.sleep(PAUSE).await;
+                    if self.has_arrived(shard, num).await {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let install = Command::Install { shard, num, from: at.clone(), data: &data, next };
+            let Ok(reply) = tell(&self.net, &self.own, install.encode()).await else { continue };
+            match Reply::decode(&reply) {
+                Ok(Reply::Next(cursor)) => at = cursor,
+                _ => return,
+            }
+        }
+    }
+
+    async fn piece(
+        &self,
+        from: &Target,
+        shard: ShardId,
+        num: Num,
+        at: &Cursor,
+    ) -> Result<Option<(Vec<u8>, Option<Cursor>)>, QueryError> {
+        let query = Query::Piece { shard, num, from: at.clone() }.encode();
+        let answer = self.net.query(from, query).await?;
+        Ok(match QueryReply::decode(&answer) {
+            Ok(QueryReply::Piece { data, next }) => Some((data, next)),
+            _ => None,
+        })
+    }
+
+    async fn has_arrived(&self, shard: ShardId, num: Num) -> bool {
+        let stand = self.stand().await;
+        let slot = stand.as_ref().and_then(|stand| stand.slots.get(shard as usize));
+        slot.is_some_and(|slot| slot.seen >= num)
+    }
+
+    // What has left.
+
+    async fn drop_arrived(&self) {
+        loop {
+            self.net.sleep(POLL).await;
+            let Some(stand) = self.stand().await else { continue };
+            let leaving = (0..).zip(&stand.slots);
+            let leaving = leaving.filter_map(|(shard, slot)| Some((shard, slot.leaving?.0)));
+            all(leaving.map(|(shard, num)| self.drop_if_arrived(shard, num))).await;
+        }
+    }
+
+    async fn drop_if_arrived(&self, shard: ShardId, num: Num) {
+        if self.is_elsewhere(shard, num).await.unwrap_or(false) {
+            let delete = Command::Delete { shard, num }.encode();
+            // If it is lost, the next look finds it again.
+            _ = tell(&self.net, &self.own, delete).await;
+        }
+    }
+
+    /// Whether somebody serves, or has served, what left at `num`.
+    async fn is_elsewhere(&self, shard: ShardId, num: Num) -> Result<bool, NoConfig> {
+        let mut num = num;
+        loop {
+            let config = asked(&self.net, &self.controller, Some(num)).await?;
+            if config.num != num {
+                return Ok(false);
+            }
+            if let Some((group, servers)) = config.servers_of(shard) {
+                let to = Target { group, servers: servers.to_vec() };
+                let answer = self.net.query(&to, Query::Slots.encode()).await?;
+                let Ok(QueryReply::Slots { slots, .. }) = QueryReply::decode(&answer) else {
+                    return Ok(false);
+                };
+                return Ok(slots.get(shard as usize).is_some_and(|slot| slot.seen >= num));
+            }
+            // Nobody got it: whoever gets it next fetches it here.
+            num += 1;
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The controller that pushes (MIT 6.5840 of 2025): moves shards step by step, and posts configurations in a
+//! key/value store.
+//!
+//! Every step may be repeated, so a controller may die anywhere: the next one finds under [`NEXT`] what was
+//! begun, does all of it again, and posts it under [`CURRENT`]. Both keys are written by version, so that of
+//! several controllers one wins, and one of the past changes nothing.
+
+use std::time::Duration;
+
+use kv::versioned::Attempts;
+use kv::{Command as Kv, PutError, Query as KvQuery, QueryReply as KvAnswer};
+use raft_host::outcome::{NotAppended, ProposeError, QueryError};
+
+use crate::config::{Config, ConfigError, Num};
+use crate::configs::{CURRENT, NEXT, NoConfig};
+use crate::group::{Command, Cursor, Query, QueryReply, Refusal, Reply};
+use crate::net::{Net, Target, all, tell};
+use crate::partition::{Partition, ShardId};
+
+/// The wait before a group is asked again that could not answer.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Changes which group serves what, of groups that are pushed.
+#[derive(Clone, Debug)]
+pub struct Mover<N> {
+    net: N,
+    partition: Partition,
+    store: Target,
+    patience: Duration,
+}
+
+/// How a change has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The configuration is in force.
+    Done,
+    /// Nothing was done: this number, or a higher one, is in force or on its way already.
+    Late,
+}
+
+/// Why a configuration is not in force, or not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoveError {
+    /// The configuration makes no sense. Nothing was done.
+    #[error("the configuration makes no sense: {0}")]
+    Config(#[from] ConfigError),
+    /// The configuration is not the next one. Nothing was done.
+    #[error("the next configuration has the number {expected}")]
+    Hole {
+        /// The next number.
+        expected: Num,
+    },
+    /// A shard that is served would be served by nobody. Nothing was done.
+    #[error("nobody would serve shard {shard}, which has keys perhaps: give it to a group")]
+    Homeless {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The configuration that is in force could not be read. Nothing was done.
+    #[error(transparent)]
+    NoConfig(#[from] NoConfig),
+    /// The store of configurations could not take it. It may be in force later: whoever comes next finishes
+    /// what was begun.
+    #[error("the store of configurations: {0}")]
+    Store(PutError),
+    /// A group refuses a step: it is not what the configurations say. The change is begun, and not finished.
+    #[error("shard {shard} can't be moved: {refusal}")]
+    Group {
+        /// The shard.
+        shard: ShardId,
+        /// What the group says.
+        refusal: Refusal,
+    },
+    /// Time ran out. The change is begun, and not finished: it can be made again, or finished by
+    /// [`Mover::recover`].
+    #[error("time ran out while shard {shard} was moved; the next controller finishes it")]
+    Timeout {
+        /// One of the shards that were on their way.
+        shard: ShardId,
+    },
+}
+
+/// A configuration in the store, and the version of its key.
+struct Posted {
+    config: Option<Config>,
+    version: u64,
+}
+
+impl Posted {
+    fn num(&self) -> Num {
+        self.config.as_ref().map_or(0, |config| config.num)
+    }
+}
+
+/// One shard that changes hands.
+struct Move<'a> {
+    shard: ShardId,
+    num: Num,
+    from: Option<&'a Target>,
+    to: &'a Target,
+    deadline: Duration,
+}
+
+impl<N: Net> Mover<N> {
+    /// A controller whose configurations are in this store.
+    pub fn new(net: N, partition: Partition, store: Target) -> Self {
+        Mover { net, partition, store, patience: Duration::MAX }
+    }
+
+    /// How long a change may take. For ever by default: a group that is down holds up the shards that it has,
+    /// or is to get.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Mover { patience, ..self }
+    }
+
+    /// The first configuration: its groups serve their shards, which have no keys.
+    ///
+    /// # Errors
+    /// [`MoveError`] says what is in the way.
+    pub async fn init(&self, config: &Config) -> Result<Changed, MoveError> {
+        config.check(&self.partition)?;
+        let current = self.read(CURRENT).await?;
+        if current.config.is_some() {
+            return Ok(Changed::Late);
+        }
+        let nobody = Config { num: 0, ..Config::new(&self.partition) };
+        self.carry_out(&nobody, config).await?;
+        self.post(CURRENT, config, current.version).await
+    }
+
+    /// The configuration that is in force.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn query(&self) -> Result<Config, MoveError> {
+        let current = self.read(CURRENT).await?;
+        Ok(current.config.ok_or(NoConfig::NotThere)?)
+    }
+
+    /// Puts the next configuration in force. Returns when it is.
+    ///
+    /// # Errors
+    /// [`MoveError`] says how far it may have come.
+    pub async fn change(&self, config: &Config) -> Result<Changed, MoveError> {
+        config.check(&self.partition)?;
+        let (current, next) = (self.read(CURRENT).await?, self.read(NEXT).await?);
+        let now = current.config.as_ref().ok_or(NoConfig::NotThere)?;
+        if config.num <= now.num || config.num < next.num() {
+            return Ok(Changed::Late);
+        }
+        if config.num > now.num + 1 {
+            return Err(MoveError::Hole { expected: now.num + 1 });
+        }
+        let left = |shard: &ShardId| config.group_of(*shard) == 0 && now.group_of(*shard) != 0;
+        if let Some(shard) = (0..self.partition.shards).find(left) {
+            return Err(MoveError::Homeless { shard });
+        }
+        if next.config.as_ref() != Some(config) {
+            // Somebody else has begun another change of this number.
+            if next.num() == config.num {
+                return Ok(Changed::Late);
+            }
+            if self.post(NEXT, config, next.version).await? == Changed::Late {
+                return Ok(Changed::Late);
+            }
+        }
+        self.carry_out(now, config).await?;
+        self.post(CURRENT, config, current.version).await?;
+        Ok(Changed::Done)
+    }
+
+    /// Finishes what a controller has begun that is there no more. To be called when a controller starts.
+    ///
+    /// # Errors
+    /// [`MoveError`] says what is in the way.
+    pub async fn recover(&self) -> Result<Changed, MoveError> {
+        let (current, next) = (self.read(CURRENT).await?, self.read(NEXT).await?);
+        match (&current.config, &next.config) {
+            (Some(now), Some(config)) if config.num > now.num => {
+                self.carry_out(now, config).await?;
+                self.post(CURRENT, config, current.version).await?;
+                Ok(Changed::Done)
+            }
+            _ => Ok(Changed::Late),
+        }
+    }
+
+    // The store.
+
+    async fn read(&self, key: &[u8]) -> Result<Posted, MoveError> {
+        let deadline = self.deadline();
+        let query = KvQuery::Get { key }.encode();
+        let answer = loop {
+            match self.net.query(&self.store, query.clone()).await {
+                Ok(answer) => break answer,
+                Err(error) if self.net.now() >= deadline => {
+                    return Err(NoConfig::NotRead(error).into());
+                }
+                Err(QueryError::AnswerTooLarge) => return Err(NoConfig::Unreadable.into()),
+                Err(_) => self.net.sleep(PAUSE).await,
+            }
+        };
+        let answer = KvAnswer::decode(&answer).map_err(|_| NoConfig::Unreadable)?;
+        let Some(found) = answer.value().map_err(|_| NoConfig::Unreadable)? else {
+            return Ok(Posted { config: None, version: 0 });
+        };
+        let config = serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
+        Ok(Posted { config: Some(config), version: found.version })
+    }
+
+    /// Writes a key, if it has this version. Late is, whoever finds that another one has written it.
+    async fn post(&self, key: &[u8], config: &Config, version: u64) -> Result<Changed, MoveError> {
+        let value = serde_json::to_vec(config).expect("a configuration is JSON");
+        let put = Kv::CompareAndSet { key, expect: version, value: &value }.encode();
+        let (deadline, mut attempts) = (self.deadline(), Attempts::default());
+        let end = loop {
+            if let Some(end) = attempts.judge(self.net.propose(&self.store, put.clone()).await) {
+                break end;
+            }
+            if self.net.now() >= deadline {
+                return Err(MoveError::Store(attempts.give_up()));
+            }
+            self.net.sleep(PAUSE).await;
+        };
+        match end {
+            Ok(_) => Ok(Changed::Done),
+            Err(PutError::Version { .. } | PutError::NoKey) => Ok(Changed::Late),
+            // It may be this very attempt that has written it, or somebody else: what stands there decides.
+            Err(PutError::Maybe { .. }) => {
+                let is_ours = self.read(key).await?.config.as_ref() == Some(config);
+                Ok(if is_ours { Changed::Done } else { Changed::Late })
+            }
+            Err(error) => Err(MoveError::Store(error)),
+        }
+    }
+
+    // The groups.
+
+    /// Every shard that changes hands goes where it is to be, all of them at once.
+    async fn carry_out(&self, now: &Config, config: &Config) -> Result<(), MoveError> {
+        let deadline = self.deadline();
+        let target = |config: &Config, shard| {
+            let (group, servers) = config.servers_of(shard)?;
+            Some(Target { group, servers: servers.to_vec() })
+        };
+        let gains = (0..self.partition.shards)
+            .filter(|shard| now.group_of(*shard) != config.group_of(*shard))
+            .filter_map(|shard| Some((shard, target(now, shard), target(config, shard)?)));
+        let gains: Vec<_> = gains.collect();
+        let num = config.num;
+        let moves = gains.iter().map(|(shard, from, to)| {
+            self.carry(Move { shard: *shard, num, from: from.as_ref(), to, deadline })
+        });
+        all(moves).await.into_iter().collect()
+    }
+
+    async fn carry(&self, it: Move<'_>) -> Result<(), MoveError> {
+        let Move { shard, num, .. } = it;
+        let Some(from) = it.from else {
+            let (from, next) = (Cursor::START, None);
+            let empty = Command::Install { shard, num, from, data: &[], next };
+            return self.step(&it, it.to, &empty).await.map(|_| ());
+        };
+        match self.step(&it, from, &Command::Freeze { shard, num }).await? {
+            Step::Frozen => {}
+            // Another controller has done it all, or more.
+            _ => return Ok(()),
+        }
+        if self.copy(&it, from).await? {
+            self.step(&it, from, &Command::Delete { shard, num }).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies a frozen shard. Answers whether it is there; otherwise another controller has seen to it.
+    async fn copy(&self, it: &Move<'_>, from: &Target) -> Result<bool, MoveError> {
+        let Move { shard, num, .. } = *it;
+        let mut at = Cursor::START;
+        loop {
+            let query = Query::Piece { shard, num, from: at.clone() }.encode();
+            let answer = match self.net.query(from, query).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.rest(it).await?;
+                    continue;
+                }
+            };
+            let (data, next) = match QueryReply::decode(&answer) {
+                Ok(QueryReply::Piece { data, next }) => (data, next),
+                Ok(QueryReply::NotHere { .. }) => return Ok(false),
+                Ok(QueryReply::Refused(refusal)) => return Err(refused(shard, refusal)),
+                _ => return Err(refused(shard, Refusal::Malformed)),
+            };
+            let install = Command::Install { shard, num, from: at, data: &data, next };
+            match self.step(it, it.to, &install).await? {
+                Step::Next(cursor) => at = cursor,
+                // It was served there at this number, or a later one.
+                _ => return Ok(true),
+            }
+        }
+    }
+
+    /// Tells a group to do a step, until it has.
+    async fn step(
+        &self,
+        it: &Move<'_>,
+        to: &Target,
+        command: &Command<'_>,
+    ) -> Result<Step, MoveError> {
+        loop {
+            match tell(&self.net, to, command.encode()).await {
+                Ok(reply) => return Step::of(it.shard, &reply),
+                Err(ProposeError::NotAppended(NotAppended::TooLarge { .. })) => {
+                    return Err(refused(it.shard, Refusal::Malformed));
+                }
+                Err(_) => self.rest(it).await?,
+            }
+        }
+    }
+
+    async fn rest(&self, it: &Move<'_>) -> Result<(), MoveError> {
+        if self.net.now() >= it.deadline {
+            return Err(MoveError::Timeout { shard: it.shard });
+        }
+        self.net.sleep(PAUSE).await;
+        Ok(())
+    }
+
+    fn deadline(&self) -> Duration {
+        self.net.now().saturating_add(self.patience)
+    }
+}
+
+/// What a step has come to.
+enum Step {
+    Frozen,
+    Next(Cursor),
+    /// It is done, or was done before, or something later was.
+    Over,
+}
+
+impl Step {
+    fn of(shard: ShardId, reply: &[u8]) -> Result<Self, MoveError> {
+        match Reply::decode(reply) {
+            Ok(Reply::Frozen) => Ok(Step::Frozen),
+            Ok(Reply::Next(cursor)) => Ok(Step::Next(cursor)),
+            Ok(Reply::Gone | Reply::Installed | Reply::Deleted | Reply::Stale { .. }) => {
+                Ok(Step::Over)
+            }
+            Ok(Reply::Refused(refusal)) => Err(refused(shard, refusal)),
+            _ => Err(refused(shard, Refusal::Malformed)),
+        }
+    }
+}
+
+fn refused(shard: ShardId, refusal: Refusal) -> MoveError {
+    MoveError::Group { shard, refusal }
+}

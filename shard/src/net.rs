@@ -1,0 +1,137 @@
+//! Where clerks, controllers, agents and transactions send what they ask.
+//!
+//! They are `async` functions over [`Net`], which says how one attempt is sent, and how one waits. So the same
+//! code runs over sockets, and by the hundred in a test's virtual time.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use raft_core::types::GroupId;
+use raft_host::outcome::{NotAppended, ProposeError, ProposeResult, QueryResult, Unknown};
+use raft_host::rpc::RpcClient;
+use raft_host::session::{Answer, without_session};
+use std::collections::BTreeMap;
+
+/// A Raft group, and where clients find its servers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The group.
+    pub group: GroupId,
+    /// `HOST:PORT` of each server.
+    pub servers: Vec<String>,
+}
+
+/// A way to groups. Each call is one attempt, which ends within a few seconds, whatever happens: what comes of
+/// it, and whether to ask again, is the caller's affair.
+pub trait Net {
+    /// Has a command without a session applied by whoever leads. The reply is a
+    /// `raft_host::session::Answer`.
+    fn propose(&self, to: &Target, command: Vec<u8>) -> impl Future<Output = ProposeResult>;
+
+    /// Asks a group, linearizably.
+    fn query(&self, to: &Target, query: Vec<u8>) -> impl Future<Output = QueryResult>;
+
+    /// Lets time pass.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()>;
+
+    /// The time since some moment, which never goes back.
+    fn now(&self) -> Duration;
+}
+
+/// A command without a session, and what the machine inside the sessions replied.
+///
+/// # Errors
+/// Why there is no reply.
+pub(crate) async fn tell(
+    net: &impl Net,
+    to: &Target,
+    command: Vec<u8>,
+) -> Result<Bytes, ProposeError> {
+    let reply = net.propose(to, command).await?;
+    match Answer::read(&reply) {
+        Ok(Answer::Applied(reply)) => Ok(reply),
+        // Nobody answers so to a command without a session, unless it is of another version.
+        _ => Err(ProposeError::Unknown(Unknown::Bug)),
+    }
+}
+
+/// Real sockets. Each call blocks its thread until it ends: [`block_on`] drives what runs over them.
+#[derive(Debug)]
+pub struct Sockets {
+    clients: Mutex<BTreeMap<Target, RpcClient>>,
+    start: Instant,
+}
+
+/// How long one attempt at a group may take, the search for its leader included.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Sockets { clients: Mutex::default(), start: Instant::now() }
+    }
+}
+
+impl Sockets {
+    fn client(&self, to: &Target) -> Option<RpcClient> {
+        if to.servers.is_empty() {
+            return None;
+        }
+        let mut clients = self.clients.lock();
+        Some(clients.entry(to.clone()).or_insert_with(|| RpcClient::new(&to.servers)).clone())
+    }
+}
+
+impl Net for Sockets {
+    async fn propose(&self, to: &Target, command: Vec<u8>) -> ProposeResult {
+        let nobody = || NotAppended::Unreachable("the group has no servers".to_owned());
+        let client = self.client(to).ok_or_else(|| ProposeError::NotAppended(nobody()))?;
+        client.propose_within(to.group, &without_session(&command), ATTEMPT_PATIENCE)
+    }
+
+    async fn query(&self, to: &Target, query: Vec<u8>) -> QueryResult {
+        use raft_host::outcome::QueryError::Unreachable;
+        let client = self.client(to);
+        let client = client.ok_or_else(|| Unreachable("the group has no servers".to_owned()))?;
+        client.query_within(to.group, &query, ATTEMPT_PATIENCE)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Drives what runs over [`Sockets`], whose calls end before they return.
+///
+/// # Panics
+/// If it waits for anything else.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("sockets block until there is an end"),
+    }
+}
+
+/// Drives several at once, until all have ended.
+pub(crate) async fn all<T>(futures: impl IntoIterator<Item: Future<Output = T>>) -> Vec<T> {
+    let mut under_way: Vec<_> = futures.into_iter().map(|it| (Box::pin(it), None)).collect();
+    std::future::poll_fn(move |context| {
+        for (future, output) in under_way.iter_mut().filter(|(_, output)| output.is_none()) {
+            if let Poll::Ready(value) = Pin::new(future).poll(context) {
+                *output = Some(value);
+            }
+        }
+        if under_way.iter().any(|(_, output)| output.is_none()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(under_way.iter_mut().filter_map(|(_, output)| output.take()).collect())
+    })
+    .await
+}

@@ -1,0 +1,199 @@
+//! Groups that serve shards, with all that belongs to them: the controller or the store of configurations, and
+//! an agent beside each member.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raft_core::types::NodeId;
+use shard::clerk::Clerk;
+use shard::configs::Configs;
+use shard::net::{Net, Target};
+use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, controller};
+
+use crate::town::{Link, TaskId, Town};
+
+/// The name of the controller, and of the store of configurations.
+const HEAD: &str = "head";
+
+/// Some groups, of one kind.
+#[derive(Clone)]
+pub(crate) struct Groups {
+    pub(crate) town: Town,
+    pub(crate) partition: Partition,
+    /// Where configurations are kept.
+    pub(crate) head: Target,
+    kind: Kind,
+    seed: u64,
+    log_bytes_max: Option<u64>,
+    groups: Rc<RefCell<BTreeMap<Gid, Target>>>,
+    agents: Rc<RefCell<BTreeMap<(Gid, NodeId), TaskId>>>,
+    clients: Rc<RefCell<u128>>,
+}
+
+impl Groups {
+    /// No groups yet. `log_bytes_max` is the labs' maxraftstate.
+    pub(crate) fn new(
+        kind: Kind,
+        partition: Partition,
+        seed: u64,
+        log_bytes_max: Option<u64>,
+    ) -> Self {
+        let town = Town::default();
+        let head = match kind {
+            Kind::Pulled => {
+                let make = move || controller::Machine::new(partition);
+                town.add((HEAD, 1), make, (3, seed, None))
+            }
+            Kind::Pushed => {
+                town.add((HEAD, kv::server::GROUP), kv::Machine::default, (3, seed, None))
+            }
+        };
+        let (groups, agents, clients) = Default::default();
+        Groups { town, partition, head, kind, seed, log_bytes_max, groups, agents, clients }
+    }
+
+    /// Starts the three servers of a group, which serve nothing yet.
+    pub(crate) fn start(&self, gid: Gid) -> Target {
+        let Groups { town, partition, kind, .. } = self.clone();
+        let make = move || Group::new(gid, partition, kind);
+        let target =
+            town.add((&gid.to_string(), gid), make, (3, self.seed + gid, self.log_bytes_max));
+        self.groups.borrow_mut().insert(gid, target.clone());
+        (1..=3).for_each(|node| self.start_agent(gid, node));
+        target
+    }
+
+    fn start_agent(&self, gid: Gid, node: NodeId) {
+        if self.kind == Kind::Pushed {
+            return;
+        }
+        let (town, name) = (self.town.clone(), gid.to_string());
+        let own = Target { group: gid, servers: vec![format!("{name}/{node}")] };
+        let leads = move || town.at(&name, |site| site.leads(node));
+        let agent = Agent::new(self.town.link(), gid, own, self.head.clone(), leads);
+        let task = self.town.spawn(async move { agent.run().await });
+        self.agents.borrow_mut().insert((gid, node), task);
+    }
+
+    fn kill_agents(&self, gid: Gid) {
+        for node in 1..=3 {
+            if let Some(task) = self.agents.borrow_mut().remove(&(gid, node)) {
+                self.town.kill(task);
+            }
+        }
+    }
+
+    /// All servers of a group end.
+    pub(crate) fn stop(&self, gid: Gid) {
+        self.kill_agents(gid);
+        self.town.at(&gid.to_string(), |site| site.stop_all());
+    }
+
+    /// All servers of a group lose power.
+    pub(crate) fn crash(&self, gid: Gid) {
+        self.kill_agents(gid);
+        self.town.at(&gid.to_string(), |site| site.crash_all());
+    }
+
+    /// All servers of a group start again.
+    pub(crate) fn restart(&self, gid: Gid) {
+        self.town.at(&gid.to_string(), |site| site.start_all());
+        (1..=3).for_each(|node| self.start_agent(gid, node));
+    }
+
+    /// One server of a group ends.
+    pub(crate) fn stop_one(&self, gid: Gid, node: NodeId) {
+        if let Some(task) = self.agents.borrow_mut().remove(&(gid, node)) {
+            self.town.kill(task);
+        }
+        self.town.at(&gid.to_string(), |site| site.act(&format!("stop {node}")));
+    }
+
+    /// One server of a group starts again.
+    pub(crate) fn restart_one(&self, gid: Gid, node: NodeId) {
+        self.town.at(&gid.to_string(), |site| site.act(&format!("restart {node}")));
+        self.start_agent(gid, node);
+    }
+
+    /// Where a group's servers are.
+    pub(crate) fn target(&self, gid: Gid) -> Target {
+        self.groups.borrow()[&gid].clone()
+    }
+
+    fn client(&self) -> u128 {
+        let mut clients = self.clients.borrow_mut();
+        *clients += 1;
+        *clients
+    }
+
+    /// A new clerk.
+    pub(crate) fn clerk(&self) -> Clerk<Link> {
+        let configs = match self.kind {
+            Kind::Pulled => Configs::Controller(self.head.clone()),
+            Kind::Pushed => Configs::Store(self.head.clone()),
+        };
+        let clerk = Clerk::new(self.town.link(), self.partition, configs, self.client());
+        // As in the labs: until it is done.
+        clerk.with_patience(Duration::from_secs(200))
+    }
+
+    /// A new controller of groups that are pushed, and its way.
+    pub(crate) fn mover(&self) -> (Mover<Link>, Link) {
+        let link = self.town.link();
+        (Mover::new(link.clone(), self.partition, self.head.clone()), link)
+    }
+
+    /// The configuration with more groups, balanced.
+    pub(crate) fn joined(&self, config: &Config, gids: &[Gid]) -> Config {
+        let servers = |gid: &Gid| (*gid, self.target(*gid).servers);
+        config.join(gids.iter().map(servers)).rebalanced()
+    }
+
+    /// An operator of groups that pull.
+    pub(crate) fn operator(&self) -> Operator {
+        Operator { link: self.town.link(), groups: self.clone() }
+    }
+
+    /// Faults stop, all groups run, and everything is judged.
+    pub(crate) fn finish(self) {
+        let agents: Vec<_> = self.agents.borrow().values().copied().collect();
+        agents.into_iter().for_each(|task| self.town.kill(task));
+        self.town.finish();
+    }
+}
+
+/// Tells the controller of groups that pull what to do.
+pub(crate) struct Operator {
+    link: Link,
+    groups: Groups,
+}
+
+impl Operator {
+    pub(crate) async fn join(&mut self, gids: &[Gid]) {
+        let groups = gids.iter().map(|gid| (*gid, self.groups.target(*gid).servers)).collect();
+        self.change(controller::Command::Join { groups }).await;
+    }
+
+    pub(crate) async fn leave(&mut self, gids: &[Gid]) {
+        self.change(controller::Command::Leave { gids: gids.to_vec() }).await;
+    }
+
+    pub(crate) async fn config(&self) -> Config {
+        let configs = Configs::Controller(self.groups.head.clone());
+        loop {
+            match configs.latest(&self.link).await {
+                Ok(config) => return config,
+                Err(_) => self.link.sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// A join that is done twice is refused the second time, and so is a leave: no session is needed.
+    async fn change(&mut self, command: controller::Command) {
+        while self.link.propose(&self.groups.head, command.encode()).await.is_err() {
+            self.link.sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
