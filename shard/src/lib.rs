@@ -24,6 +24,7 @@ pub mod group;
 pub mod mover;
 pub mod net;
 pub mod partition;
+mod router;
 
 pub use agent::Agent;
 pub use clerk::Clerk;
