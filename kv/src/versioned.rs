@@ -7,11 +7,11 @@
 //! A put is applied at most once as long as nobody deletes the key: each attempt names the version
 //! that it expects, and versions only grow until then.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft_host::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, Unknown};
-use raft_host::rpc::RpcClient;
+use raft_host::patience::deadline;
+use raft_host::rpc::{Repeated, RpcClient};
 use raft_host::session::{Answer, without_session};
 
 use crate::cluster::Cluster;
@@ -19,12 +19,6 @@ use crate::command::{Command, Reply};
 use crate::limits::Refusal;
 use crate::query::{Query, QueryReply, Versioned};
 use crate::server::GROUP;
-
-/// How long one server may keep silent before another one is asked.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long to wait before a put is sent again.
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A client of a kv cluster that has no session. Cheap to clone, usable from any thread; clones share
 /// one connection.
@@ -119,19 +113,11 @@ impl VersionedClient {
         let command = Command::CompareAndSet { key, expect: version, value };
         command.check()?;
         let command = without_session(&command.encode());
-        let deadline = Instant::now() + self.patience;
-        let mut attempts = Attempts::default();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let end = self.rpc.propose_within(GROUP, &command, left.min(ATTEMPT_PATIENCE));
-            if let Some(end) = attempts.judge(end) {
-                return end;
-            }
-            if Instant::now() >= deadline {
-                return Err(attempts.give_up());
-            }
-            thread::sleep(RETRY_PAUSE);
-        }
+        let Repeated { reply, doubt, refused, .. } =
+            self.rpc.propose_until(GROUP, &command, deadline(self.patience));
+        let mut attempts = Attempts { doubt, refused };
+        let end = reply.and_then(|reply| attempts.judge(Ok(reply)));
+        end.unwrap_or_else(|| Err(attempts.give_up()))
     }
 }
 
@@ -171,13 +157,7 @@ impl Attempts {
             }
             Err(ProposeError::Superseded) => return None,
             Err(ProposeError::NotAppended(why)) => {
-                // What every member would refuse as well.
-                let is_final = matches!(
-                    why,
-                    NotAppended::TooLarge { .. }
-                        | NotAppended::LogFull
-                        | NotAppended::NoSuchGroup { .. }
-                );
+                let is_final = why.is_final();
                 self.refused = Some(why);
                 return is_final.then(|| Err(std::mem::take(self).give_up()));
             }

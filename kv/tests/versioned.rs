@@ -15,6 +15,18 @@ fn ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
+#[test]
+fn for_ever_is_a_patience_as_well() {
+    let [peers, clients] = ports();
+    let cluster: Cluster = format!("1=127.0.0.1:{peers}/{clients}").parse().unwrap();
+    let _host = Server::new(&cluster, 1).start_in_memory().unwrap();
+    let mut client = Client::new(&cluster).with_patience(Duration::MAX);
+    assert_eq!(client.put(b"k", b"v"), Ok(1));
+    assert_eq!(client.get(b"k"), Ok(Some(b"v".to_vec())));
+    let versioned = VersionedClient::new(&cluster).with_patience(Duration::MAX);
+    assert_eq!(versioned.put(b"k", b"w", 1), Ok(2));
+}
+
 /// Between a client and a server. What the client says on its first connection reaches the server,
 /// but no answer comes back, and the connection breaks once `is_done`. Later connections are sound.
 fn proxy(to: u16, is_done: impl Fn() -> bool + Send + 'static) -> u16 {

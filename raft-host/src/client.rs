@@ -9,6 +9,7 @@ use raft_core::types::{GroupId, NodeId};
 
 use crate::mailbox::{Mailbox, Refused, Request};
 use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown};
+use crate::patience::deadline;
 use crate::pending::{Pending, pending};
 use crate::status::{GroupStatus, HostStatus};
 
@@ -74,7 +75,7 @@ impl Client {
     /// Waits until this member knows a leader, and names it; `None` if it knows none in time, or the
     /// host is shut down.
     pub fn wait_for_leader(&self, patience: Duration) -> Option<NodeId> {
-        let deadline = Instant::now() + patience;
+        let deadline = deadline(patience);
         loop {
             match self.status()?.leader {
                 Some(leader) => return Some(leader),

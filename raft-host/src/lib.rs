@@ -51,6 +51,7 @@ pub mod host;
 mod mailbox;
 mod opening;
 pub mod outcome;
+pub mod patience;
 mod peers;
 pub mod pending;
 pub mod rpc;

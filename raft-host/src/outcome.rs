@@ -77,6 +77,16 @@ pub enum NotAppended {
     Unreachable(String),
 }
 
+impl NotAppended {
+    /// Whether every other member would refuse it as well, now and later.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
+        )
+    }
+}
+
 /// A leader, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Leader {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::patience::deadline;
+
 /// A result that is on its way. It comes exactly once, whatever happens: if whoever owes it goes away,
 /// the result says so.
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl<T> Pending<T> {
     /// # Errors
     /// Itself, if the result is not there yet.
     pub fn wait_timeout(self, timeout: Duration) -> Result<T, Self> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         loop {
             if let Some(value) = self.poll_with(|| THIS_THREAD.with(Waker::clone)) {
                 return Ok(value);

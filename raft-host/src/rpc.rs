@@ -6,7 +6,9 @@
 pub mod client;
 pub(crate) mod codec;
 mod connection;
+pub mod repeat;
 pub(crate) mod service;
 mod silence;
 
 pub use client::{PendingProposal, RpcClient, RpcOptions};
+pub use repeat::Repeated;

@@ -13,6 +13,7 @@ use super::silence::Silence;
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
 };
+use crate::patience::deadline;
 
 /// How patient a client is.
 #[derive(Clone, Debug)]
@@ -195,7 +196,7 @@ impl RpcClient {
             let why = match self.ask(question, search.deadline) {
                 Attempt::Response(connection, response) => {
                     match codec::decode_proposed(response.code, response.payload) {
-                        Err(ProposeError::NotAppended(why)) if may_help(&why) => {
+                        Err(ProposeError::NotAppended(why)) if !why.is_final() => {
                             search.rest_after(self.learn(&connection, &why));
                             why
                         }
@@ -219,7 +220,7 @@ impl RpcClient {
     /// Sends a proposal to the server at hand, and returns without waiting for its response: for
     /// callers with many proposals at once.
     pub fn begin_propose(&self, group: GroupId, command: &[u8]) -> PendingProposal {
-        let deadline = Instant::now() + self.shared.options.request_timeout;
+        let deadline = deadline(self.shared.options.request_timeout);
         let question = Question { kind: Kind::Propose, group, payload: command };
         let sent = check_length(command).and_then(|()| {
             self.send(question, deadline).map_err(|attempt| match attempt {
@@ -291,7 +292,7 @@ impl RpcClient {
     /// If it does not answer in time.
     pub fn status(&self, server: &str) -> Result<String, QueryError> {
         let RpcOptions { request_timeout, connect_timeout, .. } = self.shared.options;
-        let deadline = Instant::now() + request_timeout;
+        let deadline = deadline(request_timeout);
         let unreachable = |what: String| QueryError::Unreachable(format!("{server}: {what}"));
         let connection = Connection::open(server, connect_timeout, request_timeout)
             .map_err(|error| unreachable(error.to_string()))?;
@@ -422,7 +423,7 @@ struct Search {
 impl Search {
     fn new(client: &RpcClient, patience: Duration) -> Self {
         let RpcOptions { backoff_min, backoff_max, .. } = client.shared.options;
-        let deadline = Instant::now() + patience;
+        let deadline = deadline(patience);
         Search { deadline, backoff: backoff_min, backoff_max, redirects: 0 }
     }
 
@@ -436,7 +437,7 @@ impl Search {
         self.redirects = 0;
         let left = self.deadline.saturating_duration_since(Instant::now());
         thread::sleep(self.backoff.min(left));
-        self.backoff = (self.backoff * 2).min(self.backoff_max);
+        self.backoff = self.backoff.saturating_mul(2).min(self.backoff_max);
     }
 
     fn is_over(&self) -> bool {
@@ -451,14 +452,6 @@ fn check_length(command: &[u8]) -> Result<(), ProposeError> {
         return Ok(());
     }
     Err(ProposeError::NotAppended(NotAppended::TooLarge { bytes, bytes_max }))
-}
-
-/// Whether another attempt may end better.
-fn may_help(why: &NotAppended) -> bool {
-    !matches!(
-        why,
-        NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
-    )
 }
 
 fn unknown(no_response: &NoResponse) -> Unknown {

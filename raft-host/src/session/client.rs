@@ -7,10 +7,8 @@ use raft_core::types::GroupId;
 
 use super::envelope::{Answer, Session};
 use crate::outcome::{NotAppended, ProposeError, QueryResult, Unknown};
+use crate::patience::deadline;
 use crate::rpc::RpcClient;
-
-/// How long to wait before a command is sent again whose end is not known.
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Applies commands exactly once: one whose end is not known is sent again under the same sequence,
 /// to whichever member leads then.
@@ -31,7 +29,7 @@ pub enum SessionError {
     /// It is surely not applied, now or later.
     #[error("surely not applied: {0}")]
     NotApplied(NotAppended),
-    /// The state machine could not read its envelope: surely not applied.
+    /// A server could not read its envelope, or open a session: surely not applied.
     #[error("surely not applied: client and server are of different versions")]
     OtherVersion,
     /// Time ran out. It may have been applied, may yet be, or may never be.
@@ -44,27 +42,27 @@ pub enum SessionError {
     /// It was applied, but its reply was lost, and too long to be kept.
     #[error("applied, but the reply was lost and is too long to be kept")]
     ReplyDropped,
+    /// The answer can't be read. It may have been applied.
+    #[error(
+        "perhaps applied: the answer can't be read; client and server are of different versions"
+    )]
+    Unreadable,
+}
+
+impl From<ProposeError> for SessionError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Unknown(why) => SessionError::Unknown(why),
+            ProposeError::NotAppended(why) => SessionError::NotApplied(why),
+            ProposeError::Superseded => SessionError::NotApplied(NotAppended::Busy),
+        }
+    }
 }
 
 impl SessionError {
     /// Whether the command is surely not applied, now or later.
     pub fn is_surely_not_applied(&self) -> bool {
         matches!(self, SessionError::NotApplied(_) | SessionError::OtherVersion)
-    }
-}
-
-/// What one command's way through the cluster has shown so far.
-struct Attempts {
-    deadline: Instant,
-    /// The newest end that left it open whether the command was applied.
-    unknown: Option<Unknown>,
-    /// The newest one that did not.
-    refused: Option<NotAppended>,
-}
-
-impl Attempts {
-    fn until(deadline: Instant) -> Self {
-        Attempts { deadline, unknown: None, refused: None }
     }
 }
 
@@ -91,26 +89,28 @@ impl SessionClient {
     /// # Errors
     /// [`SessionError`] says whether the command may have been applied.
     pub fn propose(&mut self, command: &[u8]) -> Result<Bytes, SessionError> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = deadline(self.patience);
         loop {
             self.open(deadline)?;
             let wrapped = self.session.next(command).expect("the session is open");
-            let mut attempts = Attempts::until(deadline);
-            match self.send(&wrapped, &mut attempts)? {
-                Answer::Applied(reply) => return Ok(reply),
-                Answer::AppliedReplyDropped => return Err(SessionError::ReplyDropped),
-                Answer::Malformed => return Err(SessionError::OtherVersion),
-                Answer::Expired => {
+            let seen = self.rpc.propose_until(self.group, &wrapped, deadline);
+            let Some(reply) = &seen.reply else { return Err(seen.error().into()) };
+            match Answer::read(reply) {
+                Ok(Answer::Applied(reply)) => return Ok(reply),
+                Ok(Answer::AppliedReplyDropped) => return Err(SessionError::ReplyDropped),
+                Ok(Answer::Malformed) => return Err(SessionError::OtherVersion),
+                Ok(Answer::Expired) => {
                     self.session.expired();
-                    if attempts.unknown.is_some() {
+                    if seen.doubt.is_some() {
                         return Err(SessionError::Expired);
                     }
                     // The only copy was answered: a new session may carry the command.
                 }
                 // Nobody else has this session, so only an earlier copy can be answered so.
-                Answer::Stale | Answer::Opened(_) => {
+                Ok(Answer::Stale | Answer::Opened(_)) => {
                     return Err(SessionError::Unknown(Unknown::Patience));
                 }
+                Err(_) => return Err(SessionError::Unreadable),
             }
         }
     }
@@ -127,62 +127,22 @@ impl SessionClient {
         if self.session.is_open() {
             return Ok(());
         }
-        let mut attempts = Attempts::until(deadline);
-        match self.send(&self.session.open(), &mut attempts) {
-            Ok(Answer::Opened(id)) => {
-                self.session.opened(id);
-                Ok(())
-            }
-            Ok(_) => Err(SessionError::OtherVersion),
-            // The command itself has not been sent. Who said why there is no session knows more than
-            // the one whose answer was waited for in vain.
-            Err(SessionError::Unknown(why)) => {
-                let silence =
-                    || NotAppended::Unreachable(format!("no session was opened in time: {why}"));
-                Err(SessionError::NotApplied(attempts.refused.unwrap_or_else(silence)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sends the same bytes until they are answered, or time runs out.
-    fn send(&self, command: &[u8], attempts: &mut Attempts) -> Result<Answer, SessionError> {
-        let mut silence = self.rpc.silence();
-        loop {
-            let patience = silence.within(attempts.deadline);
-            let end = self.rpc.propose_within(self.group, command, patience);
-            let why = match end {
-                Ok(reply) => return Answer::read(&reply).map_err(|_| SessionError::OtherVersion),
-                Err(ProposeError::Superseded) => None,
-                Err(ProposeError::Unknown(why)) => {
-                    if why == Unknown::Timeout {
-                        silence.was_too_short();
-                    }
-                    attempts.unknown = Some(why);
-                    None
-                }
-                Err(ProposeError::NotAppended(why)) => {
-                    attempts.refused = Some(why.clone());
-                    Some(why)
-                }
+        let seen = self.rpc.propose_until(self.group, &self.session.open(), deadline);
+        if let Some(reply) = &seen.reply {
+            let Ok(Answer::Opened(id)) = Answer::read(reply) else {
+                return Err(SessionError::OtherVersion);
             };
-            let is_final = why.as_ref().is_some_and(is_final);
-            if is_final || Instant::now() >= attempts.deadline {
-                return Err(match (attempts.unknown, why) {
-                    (Some(unknown), _) => SessionError::Unknown(unknown),
-                    (None, Some(why)) => SessionError::NotApplied(why),
-                    (None, None) => SessionError::NotApplied(NotAppended::Busy),
-                });
-            }
-            std::thread::sleep(RETRY_PAUSE);
+            self.session.opened(id);
+            return Ok(());
         }
+        // The command itself has not been sent. Who said why there is no session knows more than the
+        // one whose answer was waited for in vain.
+        Err(SessionError::NotApplied(match (seen.refused, seen.doubt) {
+            (Some(why), _) => why,
+            (None, Some(why)) => {
+                NotAppended::Unreachable(format!("no session was opened in time: {why}"))
+            }
+            (None, None) => NotAppended::Busy,
+        }))
     }
-}
-
-/// Whether every other member would refuse it as well.
-fn is_final(why: &NotAppended) -> bool {
-    matches!(
-        why,
-        NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
-    )
 }
