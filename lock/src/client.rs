@@ -1,34 +1,37 @@
 //! Takes locks, and asks about them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kv::lock::{
     HolderId, LockAnswer, LockCommand, LockPage, LockQuery, LockReply, LockState, Token,
 };
 use kv::server::GROUP;
 use kv::{Cluster, Command, Query, QueryReply, Reply};
-use raft_host::outcome::{NotAppended, ProposeError, ProposeResult, Unknown};
-use raft_host::rpc::RpcClient;
+use raft_host::outcome::ProposeResult;
+use raft_host::patience::deadline;
+use raft_host::rpc::{PendingProposal, RpcClient};
 use raft_host::session::{Answer, without_session};
 
 use crate::error::Error;
 use crate::guard::Guard;
 
-/// How long one server may keep silent before another one is asked; twice as long each time, up to the
-/// longest, so that a slow cluster is not asked more and more.
-const SILENCE_MIN: Duration = Duration::from_millis(500);
-const SILENCE_MAX: Duration = Duration::from_secs(4);
+/// How long a claim that waits keeps quiet at first, and later: then it asks whether it still waits, because
+/// the answer may be on its way from a server that was cut off.
+const QUIET_MIN: Duration = Duration::from_millis(500);
+const QUIET_MAX: Duration = Duration::from_secs(4);
 
-/// How long to wait before something is sent again.
+/// How long to wait before an acquire is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How often somebody who may be told to stop looks.
+const STOP_PERIOD: Duration = Duration::from_millis(20);
 
 /// How long somebody who gives up tries to say so. If it fails, the lease says it.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A year is for ever, and can be added to any moment.
-const PATIENCE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// Takes locks in a cluster of the key/value store. Cheap to clone, usable from any thread; clones share
 /// one connection.
@@ -81,7 +84,7 @@ impl LockClient {
 
     /// How long the cluster may be silent before a request fails. 10 s by default.
     pub fn with_patience(self, patience: Duration) -> Self {
-        self.with(|shared| shared.patience = patience.min(PATIENCE_MAX))
+        self.with(|shared| shared.patience = patience)
     }
 
     fn with(self, change: impl FnOnce(&mut Shared)) -> Self {
@@ -95,21 +98,29 @@ impl LockClient {
     /// # Errors
     /// [`Error`] says why there is no lock.
     pub fn acquire(&self, name: &[u8]) -> Result<Guard, Error> {
-        self.wait_for(name, None)
+        self.wait_for(name, None, None)
     }
 
     /// Takes a lock, and waits for it so long. With no time at all it [tries](Self::try_acquire).
     ///
     /// # Errors
-    /// [`Error::TimedOut`], if it could not be had by then; the others as ever.
+    /// [`Error::TimedOut`], if it could not be had by then; it takes up to a second more to say so to the
+    /// cluster. The others as ever.
     pub fn acquire_within(&self, name: &[u8], wait: Duration) -> Result<Guard, Error> {
-        if wait.is_zero() {
-            return self.try_acquire(name).map_err(|error| match error {
-                Error::Held { .. } => Error::TimedOut,
-                error => error,
-            });
-        }
-        self.wait_for(name, Instant::now().checked_add(wait))
+        self.wait_for(name, Some(wait), None)
+    }
+
+    /// Takes a lock, and waits for it until `stop` is true, and so long if `wait` says how long.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], if `stop` was set before it could be had. The others as ever.
+    pub fn acquire_unless(
+        &self,
+        name: &[u8],
+        wait: Option<Duration>,
+        stop: &AtomicBool,
+    ) -> Result<Guard, Error> {
+        self.wait_for(name, wait, Some(stop))
     }
 
     /// Takes a lock if nobody holds it.
@@ -151,23 +162,41 @@ impl LockClient {
     }
 
     /// Releases somebody's lock: of a process that is known to be gone, or one that was
-    /// [left](Guard::leave). Who it was is said by [`look`](Self::look).
+    /// [left](Guard::leave). Who it was is said by [`look`](Self::look). With the token 0 the claim is
+    /// given up whatever has become of it, also where it still waits.
+    ///
+    /// Where the first answer was lost and the claim is not there any more, this counts as released.
     ///
     /// # Errors
-    /// [`Error::Lost`], if that claim does not hold it.
+    /// [`Error::Lost`], if there is no such claim with that token.
     pub fn release(&self, name: &[u8], holder: HolderId, token: Token) -> Result<(), Error> {
-        self.shared.release(name, (holder, token), self.shared.patience)
+        let patience = self.shared.patience;
+        self.shared.release(name, (holder, token), patience, true)
     }
 
-    /// One claim's way to the front of the queue, until then or as long as it takes.
-    fn wait_for(&self, name: &[u8], until: Option<Instant>) -> Result<Guard, Error> {
+    /// One claim's way to the front of the queue, for so long or as long as it takes.
+    fn wait_for(
+        &self,
+        name: &[u8],
+        wait: Option<Duration>,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Guard, Error> {
+        if wait.is_some_and(|wait| wait.is_zero()) {
+            return self.try_acquire(name).map_err(|error| match error {
+                Error::Held { .. } => Error::TimedOut,
+                error => error,
+            });
+        }
         let shared = &self.shared;
-        let holder = draw_holder();
-        let (token, alive_at) = Waiting::new(shared, name, holder, until).run().inspect_err(
+        let (holder, now) = (draw_holder(), Instant::now());
+        let until = wait.map(deadline);
+        let mut waiting =
+            Waiting { shared, name, holder, until, stop, alive_at: now, heard_at: now };
+        let token = waiting.run().inspect_err(
             // Whatever the reason, nobody is to wait for this one.
             |_| shared.give_up(name, holder),
         )?;
-        Ok(Guard::new(shared.clone(), name, (holder, token), alive_at))
+        Ok(Guard::new(shared.clone(), name, (holder, token), waiting.alive_at))
     }
 }
 
@@ -177,30 +206,25 @@ struct Waiting<'a> {
     name: &'a [u8],
     holder: HolderId,
     until: Option<Instant>,
-    /// The moment before the newest sign of life was sent that was answered.
+    stop: Option<&'a AtomicBool>,
+    /// The moment before the newest sign of life was sent that was answered: the lease may be counted
+    /// from there.
     alive_at: Instant,
     /// When the cluster was last heard of.
     heard_at: Instant,
 }
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared, name: &'a [u8], holder: HolderId, until: Option<Instant>) -> Self {
-        let now = Instant::now();
-        Waiting { shared, name, holder, until, alive_at: now, heard_at: now }
-    }
-
-    /// Asks until the lock is granted. Answers the token, and from when the lease may be counted.
-    fn run(&mut self) -> Result<(Token, Instant), Error> {
+    /// Asks until the lock is granted. Answers the token.
+    fn run(&mut self) -> Result<Token, Error> {
         let command = self.shared.acquire(self.name, self.holder, true);
         command.check()?;
         let bytes = encode(&command);
         loop {
             if let Some(token) = self.ask_once(&bytes)? {
-                return Ok((token, self.alive_at));
+                return Ok(token);
             }
-            if self.is_over() {
-                return Err(Error::TimedOut);
-            }
+            self.go_on()?;
             thread::sleep(RETRY_PAUSE);
         }
     }
@@ -209,27 +233,24 @@ impl<'a> Waiting<'a> {
     /// `None` if it must be sent again, which does no harm.
     fn ask_once(&mut self, bytes: &[u8]) -> Result<Option<Token>, Error> {
         let sent_at = Instant::now();
+        let third = self.shared.lease / 3;
         let mut pending = self.shared.rpc.begin_propose(GROUP, bytes);
         // At first it may be that the server is silent, and not that others are before this one.
-        let mut renew_at = sent_at + SILENCE_MIN.min(self.shared.lease / 3);
+        let mut renew_at = sent_at + QUIET_MIN.min(third);
         loop {
-            let until = self.until.map_or(renew_at, |until| until.min(renew_at));
-            if let Some(end) = pending.wait_until(until) {
+            if let Some(end) = self.wait_until(&mut pending, renew_at)? {
                 return self.judge(end, sent_at);
-            }
-            if self.is_over() {
-                return Err(Error::TimedOut);
             }
             // The answer may also be on its way from a leader that was cut off, so this one counts.
             let renew = self.renew();
-            match self.shared.ask(&renew, self.shared.lease / 3) {
+            match self.shared.ask(&renew, self.patience().min(third)) {
                 Ok(Replied { reply: LockReply::Granted { token }, sent_at, .. }) => {
                     self.alive_at = sent_at;
                     return Ok(Some(token));
                 }
                 Ok(Replied { reply: LockReply::Waiting { .. }, sent_at, .. }) => {
                     (self.alive_at, self.heard_at) = (sent_at, Instant::now());
-                    renew_at = sent_at + self.shared.lease / 3;
+                    renew_at = sent_at + QUIET_MAX.min(third);
                 }
                 Ok(Replied { reply: LockReply::NotHolder { .. }, .. }) => {
                     self.heard_at = Instant::now();
@@ -241,15 +262,41 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// Waits for the end of an acquire. `None` if it is not there by then.
+    fn wait_until(
+        &self,
+        pending: &mut PendingProposal,
+        then: Instant,
+    ) -> Result<Option<ProposeResult>, Error> {
+        loop {
+            let mut next = self.until.map_or(then, |until| until.min(then));
+            if self.stop.is_some() {
+                next = next.min(Instant::now() + STOP_PERIOD);
+            }
+            if let Some(end) = pending.wait_until(next) {
+                return Ok(Some(end));
+            }
+            self.go_on()?;
+            if Instant::now() >= then {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// How long the cluster may be silent.
+    fn patience(&self) -> Duration {
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        left.map_or(self.shared.patience, |left| left.min(self.shared.patience))
+    }
+
     fn renew(&self) -> LockCommand<'a> {
         LockCommand::Renew { name: self.name, holder: self.holder, token: 0 }
     }
 
     fn judge(&mut self, end: ProposeResult, sent_at: Instant) -> Result<Option<Token>, Error> {
-        let reply = match read(end) {
-            Ok(reply) => reply?,
-            Err(None) => return Ok(None),
-            Err(Some(error)) => return self.bear(error),
+        let reply = match end {
+            Ok(reply) => decode(&reply)?,
+            Err(error) => return self.bear(error.into()),
         };
         self.heard_at = Instant::now();
         match reply {
@@ -257,7 +304,8 @@ impl<'a> Waiting<'a> {
                 self.alive_at = self.alive_at.max(sent_at);
                 Ok(Some(token))
             }
-            // The place is lost; the next one is at the end of the queue.
+            // The place is lost, or a newer copy has it. Asking again finds the place, or a new one at
+            // the end of the queue.
             LockReply::Left(_) => Ok(None),
             reply => Err(refusal(&reply)),
         }
@@ -266,11 +314,23 @@ impl<'a> Waiting<'a> {
     /// Whether to try again after this.
     fn bear(&self, error: Error) -> Result<Option<Token>, Error> {
         let is_patient = self.heard_at.elapsed() < self.shared.patience;
-        if is_patient && may_help(&error) { Ok(None) } else { Err(error) }
+        let may_help = match &error {
+            Error::Unknown(_) => true,
+            Error::NotDone(why) => !why.is_final(),
+            _ => false,
+        };
+        if is_patient && may_help { Ok(None) } else { Err(error) }
     }
 
-    fn is_over(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() >= until)
+    /// Whether it is not too late.
+    fn go_on(&self) -> Result<(), Error> {
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Err(Error::Stopped);
+        }
+        match self.until {
+            Some(until) if Instant::now() >= until => Err(Error::TimedOut),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -292,51 +352,27 @@ impl Shared {
         patience: Duration,
     ) -> Result<Replied, Error> {
         command.check()?;
-        let bytes = encode(command);
-        let deadline = Instant::now() + patience;
-        let (mut doubt, mut refused) = (None, NotAppended::Busy);
-        let mut silence = SILENCE_MIN;
-        loop {
-            let sent_at = Instant::now();
-            let left = deadline.saturating_duration_since(sent_at);
-            let end = self.rpc.propose_within(GROUP, &bytes, left.min(silence));
-            match read(end) {
-                Ok(reply) => {
-                    return Ok(Replied { reply: reply?, sent_at, in_doubt: doubt.is_some() });
-                }
-                Err(Some(Error::Unknown(why))) => {
-                    if why == Unknown::Timeout {
-                        silence = (2 * silence).min(SILENCE_MAX);
-                    }
-                    doubt = Some(why);
-                }
-                Err(Some(Error::NotDone(why))) => {
-                    if !may_help(&Error::NotDone(why.clone())) {
-                        return Err(gave_up(doubt, why));
-                    }
-                    refused = why;
-                }
-                Err(_) => {}
-            }
-            if Instant::now() >= deadline {
-                return Err(gave_up(doubt, refused));
-            }
-            thread::sleep(RETRY_PAUSE);
+        let seen = self.rpc.propose_until(GROUP, &encode(command), deadline(patience));
+        let (sent_at, in_doubt) = (seen.sent_at, seen.doubt.is_some());
+        match &seen.reply {
+            Some(reply) => Ok(Replied { reply: decode(reply)?, sent_at, in_doubt }),
+            None => Err(seen.error().into()),
         }
     }
 
-    /// Releases a claim.
+    /// Releases a claim. `was_held` is whether it was to be had until now, as far as its owner knew.
     pub(crate) fn release(
         &self,
         name: &[u8],
         (holder, token): (HolderId, Token),
         patience: Duration,
+        was_held: bool,
     ) -> Result<(), Error> {
         let replied = self.ask(&LockCommand::Release { name, holder, token }, patience)?;
         match replied.reply {
             LockReply::Released => Ok(()),
-            // An earlier copy may have done it. Whether or not, the lock is not this claim's any more.
-            LockReply::NotHolder { .. } if replied.in_doubt => Ok(()),
+            // An earlier copy has done it.
+            LockReply::NotHolder { .. } if replied.in_doubt && was_held => Ok(()),
             LockReply::NotHolder { token } => Err(Error::Lost { token }),
             _ => Err(Error::OtherVersion),
         }
@@ -345,11 +381,11 @@ impl Shared {
     /// Says, if that is possible, that nobody waits for this claim any more.
     fn give_up(&self, name: &[u8], holder: HolderId) {
         // Where it is not, the lease ends it.
-        let _ = self.release(name, (holder, 0), self.patience.min(FAREWELL_PATIENCE));
+        let _ = self.release(name, (holder, 0), self.patience.min(FAREWELL_PATIENCE), true);
     }
 
     fn give_up_after(&self, error: &Error, name: &[u8], holder: HolderId) {
-        if matches!(error, Error::Unknown(_)) {
+        if matches!(error, Error::Unknown(_) | Error::OtherVersion) {
             self.give_up(name, holder);
         }
     }
@@ -370,37 +406,12 @@ fn encode(command: &LockCommand<'_>) -> Vec<u8> {
     without_session(&Command::Lock(*command).encode())
 }
 
-/// What an attempt came to: a reply, an error, or nothing but that it must be sent again.
-fn read(end: ProposeResult) -> Result<Result<LockReply, Error>, Option<Error>> {
-    let reply = match end {
-        Ok(reply) => reply,
-        Err(ProposeError::Superseded) => return Err(None),
-        Err(ProposeError::Unknown(why)) => return Err(Some(Error::Unknown(why))),
-        Err(ProposeError::NotAppended(why)) => return Err(Some(Error::NotDone(why))),
-    };
-    let Ok(Answer::Applied(reply)) = Answer::read(&reply) else {
-        return Ok(Err(Error::OtherVersion));
-    };
-    Ok(match Reply::decode(&reply) {
+fn decode(reply: &Bytes) -> Result<LockReply, Error> {
+    let Ok(Answer::Applied(reply)) = Answer::read(reply) else { return Err(Error::OtherVersion) };
+    match Reply::decode(&reply) {
         Ok(Reply::Lock(reply)) => Ok(reply),
         Ok(Reply::Refused(refusal)) => Err(refusal.into()),
         _ => Err(Error::OtherVersion),
-    })
-}
-
-fn gave_up(doubt: Option<Unknown>, refused: NotAppended) -> Error {
-    doubt.map_or(Error::NotDone(refused), Error::Unknown)
-}
-
-/// Whether another attempt may end better.
-fn may_help(error: &Error) -> bool {
-    match error {
-        Error::Unknown(_) => true,
-        Error::NotDone(why) => !matches!(
-            why,
-            NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
-        ),
-        _ => false,
     }
 }
 

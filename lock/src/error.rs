@@ -2,7 +2,7 @@
 
 use kv::Refusal;
 use kv::lock::Token;
-use raft_host::outcome::{NotAppended, QueryError, Unknown};
+use raft_host::outcome::{NotAppended, ProposeError, QueryError, Unknown};
 
 /// Why a lock was not taken, renewed, released or looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum Error {
     /// The lock could not be had in the time that was given. The place in its queue is given up.
     #[error("the lock could not be had in the time that was given")]
     TimedOut,
+    /// Whoever waited was told to stop before the lock could be had. The place in its queue is given up.
+    #[error("told to stop before the lock could be had")]
+    Stopped,
     /// There are too many claims, on this lock or in the store.
     #[error("there are {claims} claims, as many as there may be")]
     NoRoom {
@@ -31,7 +34,8 @@ pub enum Error {
         claims_max: u64,
     },
     /// The claim does not hold the lock any more, or never did: its lease ran out, or somebody released
-    /// it.
+    /// it. A guard also says so where it had run out of its lease, and can't tell whether its own release
+    /// ended the claim or something before that.
     #[error("the lock is not this claim's; {}", holder_text(.token))]
     Lost {
         /// The token of who holds it now; 0 if nobody does.
@@ -50,6 +54,16 @@ pub enum Error {
     /// The answer makes no sense to this version.
     #[error("the answer can't be read: client and server are of different versions")]
     OtherVersion,
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Unknown(why) => Error::Unknown(why),
+            ProposeError::NotAppended(why) => Error::NotDone(why),
+            ProposeError::Superseded => Error::NotDone(NotAppended::Busy),
+        }
+    }
 }
 
 fn holder_text(token: &Token) -> String {

@@ -11,6 +11,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::client::{Replied, Shared};
 use crate::error::Error;
 
+/// How long a release is tried.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a guard that is dropped tries to say so. If it fails, the lease says it.
 const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -99,8 +102,9 @@ impl Guard {
     /// With any other error it is free when the lease has run out, or before.
     pub fn release(mut self) -> Result<(), Error> {
         self.is_done = true;
+        let was_held = self.is_held();
         self.held.end();
-        self.held.release(Duration::from_secs(10))
+        self.held.release(RELEASE_PATIENCE, was_held)
     }
 
     /// Renews the lease no more and leaves the lock as it is: held until the lease runs out, or somebody
@@ -116,7 +120,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.is_done {
             self.held.end();
-            let _ = self.held.release(DROP_PATIENCE);
+            let _ = self.held.release(DROP_PATIENCE, true);
         }
     }
 }
@@ -134,8 +138,8 @@ impl Held {
         self.ended.notify_all();
     }
 
-    fn release(&self, patience: Duration) -> Result<(), Error> {
-        self.client.release(&self.name, (self.holder, self.token), patience)
+    fn release(&self, patience: Duration, was_held: bool) -> Result<(), Error> {
+        self.client.release(&self.name, (self.holder, self.token), patience, was_held)
     }
 
     /// Renews the lease a third of it after the last time, until there is nothing left to renew.

@@ -44,6 +44,10 @@
 //! its lease before anybody else can get the lock, as long as the two clocks run at rates that differ by
 //! less than a tenth. A new leader gives every lease a full term.
 //!
+//! While a machine is suspended, or a virtual one is paused, its clock may stand still, as on Linux. After
+//! that a guard believes in its lease for as much longer, although others may have the lock: there it is
+//! the token that protects what the lock guards.
+//!
 //! # What became of a request
 //!
 //! Each claim has a random name. An acquire whose answer was lost is sent again, and the lock, if it was
