@@ -9,8 +9,9 @@
 //! - the **token** of a holder is the index of the entry that gave it the lock. Whatever the lock guards
 //!   should remember the highest one it has seen, and refuse lower ones.
 //! - the number of a **lease** is the index of the entry that last began it: the one that made the claim,
-//!   renewed it, or gave it the lock. An expiry names the lease that it saw run out, and does nothing once
-//!   there is a newer one; so it may come late, or from a leader that was deposed.
+//!   or renewed it. Being given the lock is no sign of life, and begins none. An expiry names the lease that
+//!   it saw run out, and does nothing once there is a newer one; so it may come late, or from a leader that
+//!   was deposed.
 //!
 //! The crate `lock` has the client.
 
@@ -32,7 +33,8 @@ pub enum LockCommand<'a> {
     /// Takes the lock, or a place in its queue. Replies [`LockReply::Granted`]; if another one holds it,
     /// [`LockReply::Held`], or with `wait` nothing until its turn comes or the place is lost.
     ///
-    /// May be sent again until it is answered: a claim that stands there already is this one.
+    /// May be sent again until it is answered: a claim that stands there already is this one, and goes on
+    /// as it was made. So one that waits goes on waiting, also where a copy comes without `wait`.
     Acquire {
         /// The lock.
         name: &'a [u8],

@@ -92,6 +92,26 @@ fn what_is_renewed_often_for_long_leases_gathers_little() {
     }
 }
 
+/// FAULTS L2: each of them is given the lock on the way, and none keeps it.
+#[test]
+fn the_dead_who_wait_leave_together_with_their_dead_holder() {
+    let (mut store, mut leases) = (store(), Leases::new(TICK));
+    for holder in 1..=4 {
+        apply(&mut store, holder, &acquire(holder.into(), 1000));
+    }
+    leases.on_leadership(&store, Some(1));
+    leases.on_leader_tick(&store, 0);
+    // One of them lives.
+    apply(&mut store, 5, &bytes(LockCommand::Renew { name: b"l", holder: 4, token: 0 }));
+    let expiries = leases.on_leader_tick(&store, 101);
+    assert_eq!(expiries, [expire(1), expire(2), expire(3)]);
+    for (index, expiry) in (6..).zip(&expiries) {
+        assert_eq!(apply(&mut store, index, expiry), Some(Reply::Lock(LockReply::Expired)));
+    }
+    let left: Vec<_> = store.inner().locks().iter().map(|c| (c.holder, c.token)).collect();
+    assert_eq!(left, [(4, Some(8))]);
+}
+
 /// A member, as far behind the log as it happens to be, with its own count of ticks.
 struct Member {
     store: Store,

@@ -277,8 +277,8 @@ impl Locks {
         }
     }
 
-    /// Does nothing unless this very lease is there: it may have been renewed, or its claim given the
-    /// lock or released, after somebody saw it run out.
+    /// Does nothing unless this very lease is there: it may have been renewed, or its claim released,
+    /// after somebody saw it run out.
     fn expire(
         &mut self,
         index: LogIndex,
@@ -329,10 +329,11 @@ impl Locks {
         if at > 0 {
             return push(replies, claim.asked_at, LockReply::Left(why));
         }
-        let Some(asked_at) = next else { return };
-        push(replies, asked_at, LockReply::Granted { token: index });
-        // Whoever has waited long gets a whole lease to begin with.
-        self.begin_lease(index, name, 0);
+        // Being given the lock is no sign of life: the lease goes on, so that the dead leave together.
+        // Whoever lives has renewed it while waiting, and counts it from there.
+        if let Some(asked_at) = next {
+            push(replies, asked_at, LockReply::Granted { token: index });
+        }
     }
 
     /// Answers what must have been checked.

@@ -118,16 +118,20 @@ fn an_expiry_ends_the_lease_that_it_saw_and_no_other() {
     // One who waits loses its place, and hears of it.
     let expected = locks(&[(3, LockReply::Left(Left::Expired)), (8, LockReply::Expired)]);
     assert_eq!(apply(&mut machine, 8, &[expire(3)]), expected);
-    // The holder's lease ends; the expiry of the next one's wait does not end its hold.
+    // The holder's lease ends; that of the next one is what it was, until it is renewed.
     let expected = locks(&[(2, LockReply::Granted { token: 9 }), (9, LockReply::Expired)]);
     assert_eq!(apply(&mut machine, 9, &[expire(4)]), expected);
+    let leases: Vec<_> = machine.locks().iter().map(|claim| claim.lease).collect();
+    assert_eq!(leases, [5]);
+    let renewed = apply(&mut machine, 10, &[LockCommand::Renew { name: L, holder: 8, token: 9 }]);
+    assert_eq!(renewed, locks(&[(10, LockReply::Granted { token: 9 })]));
     assert_eq!(apply(&mut machine, 10, &[expire(5)]), late(10));
     // Its own release comes too late for the first one, and the lock is still the other's.
     let release = LockCommand::Release { name: L, holder: 7, token: 1 };
     let expected = locks(&[(11, LockReply::NotHolder { token: 9 })]);
     assert_eq!(apply(&mut machine, 11, &[release]), expected);
-    assert_eq!(apply(&mut machine, 12, &[expire(9)]), locks(&[(12, LockReply::Expired)]));
-    assert_eq!(apply(&mut machine, 13, &[expire(9)]), late(13));
+    assert_eq!(apply(&mut machine, 12, &[expire(10)]), locks(&[(12, LockReply::Expired)]));
+    assert_eq!(apply(&mut machine, 13, &[expire(10)]), late(13));
     assert_eq!(machine, Machine::default());
 }
 
@@ -313,7 +317,7 @@ impl Model {
             return answers.extend(locks(&[(claim.asked_at, LockReply::Left(why))]));
         }
         if let Some(next) = self.0.iter_mut().find(|next| next.name == claim.name) {
-            (next.token, next.lease) = (index, index);
+            next.token = index;
             answers.extend(locks(&[(next.asked_at, LockReply::Granted { token: index })]));
         }
     }
@@ -431,8 +435,8 @@ fn random_commands_go_as_in_the_model() {
             let tokens = machine.locks().iter().filter_map(|claim| claim.token);
             let highest = tokens.max().unwrap_or(newest);
             newest = newest.max(highest);
-            let news: Vec<_> =
-                model.0.iter().filter(|claim| claim.lease >= index).cloned().collect();
+            let is_new = |claim: &&Plain| claim.lease >= index || claim.token >= index;
+            let news: Vec<_> = model.0.iter().filter(is_new).cloned().collect();
             seen.extend(news);
             if dice.permille(150) {
                 let bytes = snapshot(&machine);
