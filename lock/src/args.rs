@@ -7,8 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use kv::Cluster;
 use kv::lock::Token;
 
-const EXAMPLES: &str = "\
-Examples, against the members of a kv cluster:
+const EXAMPLES: &str = r#"Examples, against the members of a kv cluster:
   export KV_CLUSTER=1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003
   lock acquire nightly-report -- ./report.sh      wait for the lock, run, release it
   lock acquire --wait 30 deploy -- ./deploy.sh    give up after 30 s
@@ -20,16 +19,21 @@ The command finds the lock's name in LOCK_NAME and its fencing token in LOCK_TOK
 whatever must never be written by two should remember the highest one, and refuse lower ones.
 
 Without a command the lock stays held, and nobody renews it, until its lease ends or it is released:
-  token=$(lock try --lease 600 migration) && ./migrate.sh; lock release migration $token
+  token=$(lock try --lease 600 migration) && { ./migrate.sh; lock release migration "$token"; }
+
+A command whose lock is lost is sent SIGTERM, and SIGKILL 5 s later; so is whatever it has started, if there
+is no terminal. On a terminal only the command itself is: what it has started is its own to end. SIGTERM is
+passed on to the command; SIGINT and SIGHUP are where there is no terminal that does so. Who still waits for
+the lock when such a signal comes gives up its place.
 
 Exit status:
   0    done; with a command, the command's own, and 128 more than its number if a signal ended it
   2    the arguments can't be understood
-  120  somebody else holds the lock (try, release), or still does (acquire --wait)
-  121  the lock was lost while the command ran, so the command was ended
-  122  surely not done: refused, or no leader was found in time
+  120  somebody else holds the lock (try), or still does (acquire --wait); it is not held with this token (release)
+  121  the lock was lost while the command ran, which was ended if it had not ended by itself
+  122  surely not done: refused, no leader was found in time, or the lock was lost before the command was started
   123  perhaps done: the cluster did not answer in time
-  126  the command can't be started";
+  126  the command can't be started"#;
 
 /// Locks over a cluster of the replicated key/value store: one holder at a time, whichever machine fails.
 #[derive(Debug, Parser)]

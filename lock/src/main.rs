@@ -6,14 +6,17 @@ mod status;
 
 use std::env;
 use std::fs;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use lock::{Error, LockClient};
+use lock::{Error, Guard, LockClient};
 
 use args::{Acquire, Arguments, Command, Release, Take};
+use run::Signals;
 
-/// Somebody else holds the lock.
+/// Somebody else holds the lock, or it is not held with this token.
 const HELD: u8 = 120;
 /// The lock was lost while the command ran.
 const LOST: u8 = 121;
@@ -50,42 +53,63 @@ fn carry_out(arguments: &Arguments) -> Result<u8, Failure> {
     };
     let locks = LockClient::new(cluster).with_patience(arguments.timeout);
     match &arguments.command {
-        Command::Acquire(Acquire { wait, take }) => {
-            under_lock(&locks, take, |locks, name| match wait {
-                Some(wait) => locks.acquire_within(name, *wait),
-                None => locks.acquire(name),
-            })
+        Command::Acquire(Acquire { wait, take }) => acquire(&locks, *wait, take),
+        Command::Try(take) => {
+            let (locks, name) = (owning(&locks, take), take.name.as_bytes());
+            let guard = locks.try_acquire(name).map_err(|error| failure(&take.name, &error))?;
+            under_lock(guard, take, Signals::listen()?)
         }
-        Command::Try(take) => under_lock(&locks, take, LockClient::try_acquire),
         Command::Release(Release { name, token }) => release(&locks, name, *token),
         Command::Status(arguments) => status::show(&locks, arguments),
     }
 }
 
-fn under_lock(
-    locks: &LockClient,
-    take: &Take,
-    acquire: impl FnOnce(&LockClient, &[u8]) -> Result<lock::Guard, Error>,
-) -> Result<u8, Failure> {
-    let Take { lease, owner, name, command } = take;
-    let owner = owner.clone().unwrap_or_else(default_owner);
-    let locks = locks.clone().with_lease(*lease).with_owner(owner);
-    // Until there is a lock, a signal ends this process, and the lease its place in the queue.
-    let guard = acquire(&locks, name.as_bytes()).map_err(|error| failure(name, &error))?;
-    if command.is_empty() {
-        println!("{}", guard.leave());
-        return Ok(0);
+/// Waits for the lock. A signal ends the waiting, and the place in the queue with it.
+fn acquire(locks: &LockClient, wait: Option<Duration>, take: &Take) -> Result<u8, Failure> {
+    let (locks, signals) = (owning(locks, take), Signals::listen()?);
+    match locks.acquire_unless(take.name.as_bytes(), wait, signals.any()) {
+        Ok(guard) => under_lock(guard, take, signals),
+        Err(error) => {
+            signals.obey();
+            Err(failure(&take.name, &error))
+        }
     }
-    run::run(command, guard)
+}
+
+fn owning(locks: &LockClient, take: &Take) -> LockClient {
+    let owner = take.owner.clone().unwrap_or_else(default_owner);
+    locks.clone().with_lease(take.lease).with_owner(owner)
+}
+
+/// Runs the command, or leaves the lock held where there is none.
+fn under_lock(guard: Guard, take: &Take, signals: Signals) -> Result<u8, Failure> {
+    if !take.command.is_empty() {
+        return run::run(&take.command, guard, signals);
+    }
+    // Nobody could release a lock whose token was not heard of, so this comes first.
+    print(&format!("{}\n", guard.token()))?;
+    guard.leave();
+    Ok(0)
+}
+
+/// A pipe that is closed is no reason to panic.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure {
+        text: format!("can't write the answer: {error}"),
+        status: NOT_DONE,
+    })
 }
 
 /// Releases the claim with this token, whose ever it is.
 fn release(locks: &LockClient, name: &str, token: u64) -> Result<u8, Failure> {
-    let state = locks.look(name.as_bytes()).map_err(|error| failure(name, &error))?;
-    let lost = |token| failure(name, &Error::Lost { token });
-    let state = state.ok_or_else(|| lost(0))?;
+    let state = locks.look(name.as_bytes()).map_err(|error| not_read(name, &error))?;
+    let Some(state) = state else {
+        let text = format!("`{name}` is free: token {token} does not hold it any more");
+        return Err(Failure { text, status: HELD });
+    };
     if state.token != token {
-        return Err(lost(state.token));
+        return Err(failure(name, &Error::Lost { token: state.token }));
     }
     let released = locks.release(name.as_bytes(), state.holder.id, token);
     released.map_err(|error| failure(name, &error))?;
@@ -112,8 +136,15 @@ fn failure(name: &str, error: &Error) -> Failure {
         Error::NotDone(_) | Error::NotRead(_) => {
             (NOT_DONE, "; `kv status` shows which members are up; a majority must be".to_owned())
         }
-        Error::Unknown(_) => (UNKNOWN, format!("; look with `lock status '{name}'`")),
+        Error::Unknown(_) | Error::OtherVersion => {
+            (UNKNOWN, format!("; look with `lock status '{name}'`"))
+        }
         _ => (NOT_DONE, String::new()),
     };
     Failure { text: format!("`{name}`: {error}{advice}"), status }
+}
+
+/// Whoever only looks leaves nothing in doubt.
+fn not_read(name: &str, error: &Error) -> Failure {
+    Failure { status: NOT_DONE, ..failure(name, error) }
 }

@@ -6,7 +6,7 @@ use lock::{Claimant, LockClient, LockState};
 use serde_json::{Value, json};
 
 use crate::args::Status;
-use crate::{Failure, failure};
+use crate::{Failure, not_read, print};
 
 /// Locks asked for at a time.
 const PAGE: u64 = 1000;
@@ -19,17 +19,18 @@ pub(crate) fn show(locks: &LockClient, arguments: &Status) -> Result<u8, Failure
 }
 
 fn show_one(locks: &LockClient, name: &str, is_json: bool) -> Result<u8, Failure> {
-    let state = locks.look(name.as_bytes()).map_err(|error| failure(name, &error))?;
+    let state = locks.look(name.as_bytes()).map_err(|error| not_read(name, &error))?;
     match (state, is_json) {
-        (Some(state), true) => println!("{}", as_json(name, &state)),
-        (None, true) => println!("{}", json!({ "name": name, "token": null })),
-        (None, false) => println!("`{name}` is free"),
+        (Some(state), true) => print(&format!("{}\n", as_json(name, &state)))?,
+        (None, true) => print(&format!("{}\n", json!({ "name": name, "token": null })))?,
+        (None, false) => print(&format!("`{name}` is free\n"))?,
         (Some(state), false) => {
             let LockState { token, holder, waiters } = &state;
-            println!("`{name}` is held with token {token} by {}", person(holder));
+            let mut lines = format!("`{name}` is held with token {token} by {}\n", person(holder));
             for (at, waiter) in (1..).zip(waiters) {
-                println!("  {at}. waits: {}", person(waiter));
+                lines += &format!("  {at}. waits: {}\n", person(waiter));
             }
+            print(&lines)?;
         }
     }
     Ok(0)
@@ -39,18 +40,20 @@ fn list(locks: &LockClient, is_json: bool) -> Result<u8, Failure> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let page = locks.list(b"", after.as_deref(), PAGE);
-        let page = page.map_err(|error| failure("", &error))?;
+        let page = page.map_err(|error| not_read("", &error))?;
+        let mut lines = String::new();
         for lock in &page.locks {
             let (name, owner) = (text(&lock.name), text(&lock.owner));
             let (token, waiters) = (lock.token, lock.waiters);
             if is_json {
                 let record =
                     json!({ "name": name, "token": token, "owner": owner, "waiters": waiters });
-                println!("{record}");
+                lines += &format!("{record}\n");
             } else {
-                println!("{name}\ttoken {token}\t{owner}\t{waiters} waiting");
+                lines += &format!("{name}\ttoken {token}\t{owner}\t{waiters} waiting\n");
             }
         }
+        print(&lines)?;
         after = page.locks.into_iter().next_back().map(|lock| lock.name).or(after);
         if !page.has_more {
             return Ok(0);

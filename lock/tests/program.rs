@@ -101,7 +101,7 @@ fn who_can_not_have_it_is_told_and_who_waits_gets_it() {
     lock.run(0, &["release", "l", token]);
     assert_eq!(check(0, waits.wait_with_output().unwrap()).0, "done\n");
     let (_, said) = lock.run(120, &["release", "l", token]);
-    assert_eq!(said, "lock: `l`: the lock is not this claim's; nobody holds it now\n");
+    assert_eq!(said, format!("lock: `l` is free: token {token} does not hold it any more\n"));
 }
 
 #[test]
@@ -126,15 +126,15 @@ fn a_process_that_is_killed_frees_its_lock_and_one_that_is_ended_passes_that_on(
     check(143, ended.wait_with_output().unwrap());
     assert_eq!(locks.look(b"l"), Ok(None));
 
-    // And one that waits just ends.
+    // And one that waits gives up its place, however long its lease.
     let guard = locks.acquire(b"l").unwrap();
-    let mut waits = lock.spawn(&["acquire", "--lease", "1", "l", "--", "true"]);
+    let mut waits = lock.spawn(&["acquire", "--lease", "3600", "l", "--", "true"]);
     let waiters = || locks.look(b"l").unwrap().map_or(0, |state| state.waiters.len());
     until("it waits", || waiters() == 1);
     // Not SIGINT, which whoever runs the tests in the background may have told all to ignore.
     signal(&waits, "TERM");
     assert_eq!(waits.wait().unwrap().code(), None);
-    until("its place is given away", || waiters() == 0);
+    assert_eq!(waiters(), 0);
     guard.release().unwrap();
 }
 
@@ -144,17 +144,56 @@ fn a_command_whose_lock_is_lost_is_ended() {
     let hosts = start(&cluster);
     leader(&hosts);
     let (lock, locks) = (Program(&cluster), LockClient::new(&cluster));
-    let file = scratch("late");
-    // What the shell has started outlives it, and must not keep its output open.
-    let late = format!("sleep 3 > /dev/null 2>&1; echo late > {}", file.display());
-    let stopped = lock.spawn(&["acquire", "--lease", "0.5", "l", "--", "sh", "-c", &late]);
+    let (late, later) = (scratch("late"), scratch("later"));
+    // What the shell has started may outlive it, and must not keep its output open.
+    let command = format!(
+        "(sleep 2; echo late > {}) > /dev/null 2>&1 & sleep 1; echo late > {}",
+        later.display(),
+        late.display()
+    );
+    let stopped = lock.spawn(&["acquire", "--lease", "0.5", "l", "--", "sh", "-c", &command]);
     until("it is held", || locks.look(b"l").unwrap().is_some());
     signal(&stopped, "STOP");
     let next = locks.acquire_within(b"l", Duration::from_secs(10)).unwrap();
     signal(&stopped, "CONT");
     let (_, said) = check(121, stopped.wait_with_output().unwrap());
     assert!(said.contains("`l` was lost while the command ran"), "{said}");
-    assert!(next.is_held() && !file.exists());
+    assert!(next.is_held() && !late.exists());
+    if fs::File::open("/dev/tty").is_err() {
+        thread::sleep(Duration::from_millis(2200));
+        assert!(!later.exists(), "what the command has started goes on");
+    }
+}
+
+#[test]
+fn a_command_that_ended_before_anybody_saw_that_its_lock_was_lost_has_not_succeeded() {
+    let cluster = cluster();
+    let hosts = start(&cluster);
+    leader(&hosts);
+    let lock = Program(&cluster);
+    let itself = env!("CARGO_BIN_EXE_lock");
+    let robbed = format!("{itself} release l $LOCK_TOKEN");
+    let (_, said) = lock.run(121, &["acquire", "--lease", "60", "l", "--", "sh", "-c", &robbed]);
+    assert!(said.contains("`l` was lost while the command ran, which ended by itself"), "{said}");
+}
+
+#[test]
+fn where_nobody_reads_the_token_the_lock_is_free() {
+    let cluster = cluster();
+    let hosts = start(&cluster);
+    leader(&hosts);
+    let lock = Program(&cluster);
+    for arguments in [&["try", "--lease", "600", "l"][..], &["status", "l"], &["status"]] {
+        let mut child = lock.spawn(arguments);
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let status = output.status.code();
+        // There is nothing to be printed where no lock is held.
+        assert!(status == Some(122) || arguments == ["status"], "{said}");
+        assert!(status == Some(0) || said.contains("can't write the answer"), "{said}");
+    }
+    assert_eq!(lock.run(0, &["status", "l"]).0, "`l` is free\n");
 }
 
 #[test]
