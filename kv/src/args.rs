@@ -1,5 +1,6 @@
 //! What the program `kv` understands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,7 +88,8 @@ pub(crate) enum Command {
     /// Print the value of a key, and a line end.
     #[command(after_help = "Example:\n  kv get greeting\n  \
                             kv get --raw picture > picture.png\n  \
-                            kv get --json greeting")]
+                            kv get --json greeting\n  \
+                            kv get --escaped 'user\\t\\xff'")]
     Get(Get),
     /// Lengthen the value of a key; an absent key counts as an empty one. Prints the new length.
     #[command(after_help = "Example:\n  kv append greeting ' world'")]
@@ -142,7 +144,7 @@ pub(crate) struct Target {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// A TOML file with all of this; what stands here as well comes first
+    /// A TOML file with all of this; what stands here as well comes first, and KV_CLUSTER last
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Serve without Raft, from memory, to the same clients: for a cluster of one, whose data is lost when it ends
@@ -151,8 +153,8 @@ pub(crate) struct Serve {
     /// Which of the members this is
     #[arg(long)]
     pub(crate) id: Option<u64>,
-    /// The members: ID=HOST:PORT, separated by commas
-    #[arg(long, env = "KV_CLUSTER", value_name = "MEMBERS")]
+    /// The members: ID=HOST:PORT, separated by commas [env: KV_CLUSTER, if the file names none either]
+    #[arg(long, value_name = "MEMBERS")]
     pub(crate) cluster: Option<Cluster>,
     /// Listen here, if it is not the address by which the others reach this member
     #[arg(long, value_name = "HOST:PORT")]
@@ -168,12 +170,23 @@ pub(crate) struct Serve {
     pub(crate) log_bytes_max: Option<LogLimit>,
 }
 
+/// A key, of any bytes.
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// The key, at most 4 KiB
+    #[arg(value_name = "KEY")]
+    pub(crate) key: OsString,
+    /// Read the key as `kv scan` shows it: \xff, \t, \n, \\ and so on
+    #[arg(long)]
+    pub(crate) escaped: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key, at most 4 KiB
-    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
     /// The value, at most 512 KiB; `-` reads it from standard input
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
@@ -186,8 +199,8 @@ pub(crate) struct Change {
 pub(crate) struct Cas {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key, at most 4 KiB
-    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
     /// The version that it must have; 0 if it must not be there
     pub(crate) version: u64,
     /// The value, at most 512 KiB; `-` reads it from standard input
@@ -204,14 +217,17 @@ pub(crate) struct Scan {
     pub(crate) target: Target,
     /// What the keys begin with; without it, all keys
     #[arg(default_value = "")]
-    pub(crate) prefix: String,
+    pub(crate) prefix: OsString,
     /// Print at most so many keys, and say if there are more
     #[arg(long, value_name = "NUMBER", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: u64,
     /// Only keys after this one
     #[arg(long, value_name = "KEY")]
-    pub(crate) after: Option<String>,
+    pub(crate) after: Option<OsString>,
+    /// Read prefix and --after as keys are shown: \xff, \t, \n, \\ and so on
+    #[arg(long)]
+    pub(crate) escaped: bool,
     /// Print the keys alone
     #[arg(long, conflicts_with = "json")]
     pub(crate) keys: bool,
@@ -230,16 +246,16 @@ pub(crate) struct Get {
     /// Print key, value and version as JSON; a value that is no UTF-8 is value_hex
     #[arg(long, conflicts_with = "raw")]
     pub(crate) json: bool,
-    /// The key
-    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key
-    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) key: Key,
     /// Print the key and the version that it had, as JSON
     #[arg(long)]
     pub(crate) json: bool,

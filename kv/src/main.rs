@@ -6,7 +6,9 @@ mod check;
 mod operations;
 mod serve;
 mod status;
+mod text;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -34,6 +36,11 @@ impl Failure {
     }
 }
 
+/// Tells whoever watches. That nobody does is no reason to end.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "kv: {text}");
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve::serve(&arguments),
@@ -51,7 +58,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, status }) => {
             if !text.is_empty() {
-                eprintln!("kv: {text}");
+                say(&text);
             }
             ExitCode::from(status)
         }

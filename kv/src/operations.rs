@@ -1,66 +1,82 @@
 //! The commands that read and write keys: what they ask for, and how they show what they get.
 
-use std::fmt::Write as _;
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, Read, Write};
 
 use kv::{Client, Error};
 use serde_json::{Map, Value, json};
 
-use crate::args::{Cas, Change, Delete, Get, Scan, Target};
-use crate::{CONFLICT, Failure, NOT_DONE, NOT_FOUND, UNKNOWN};
+use crate::args::{Cas, Change, Delete, Get, Key, Scan, Target};
+use crate::text::{escape, escaped, hexadecimal, quoted, unescape};
+use crate::{CONFLICT, Failure, NOT_DONE, NOT_FOUND, UNKNOWN, say};
+
+/// The bytes of a key: as they stand there, or as `kv scan` shows them.
+fn bytes(key: &OsStr, is_escaped: bool) -> Result<Vec<u8>, Failure> {
+    let bytes = key.as_encoded_bytes();
+    if !is_escaped {
+        return Ok(bytes.to_vec());
+    }
+    unescape(bytes).map_err(|text| Failure { text, status: 2 })
+}
+
+impl Key {
+    fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        bytes(&self.key, self.escaped)
+    }
+}
 
 pub(crate) fn put(change: &Change) -> Result<(), Failure> {
-    let value = value(&change.value)?;
-    let done = client(&change.target).put(change.key.as_bytes(), &value);
-    let version = done.map_err(failure)?;
-    if change.json { print_json(record(change.key.as_bytes(), version)) } else { Ok(()) }
+    let (key, value) = (change.key.bytes()?, value(&change.value)?);
+    let version = client(&change.target).put(&key, &value).map_err(failure)?;
+    if change.json { print_json(record(&key, version)) } else { Ok(()) }
 }
 
 pub(crate) fn append(change: &Change) -> Result<(), Failure> {
-    let value = value(&change.value)?;
-    let done = client(&change.target).append(change.key.as_bytes(), &value).map_err(failure)?;
+    let (key, value) = (change.key.bytes()?, value(&change.value)?);
+    let done = client(&change.target).append(&key, &value).map_err(failure)?;
     if !change.json {
         return print(format!("{}\n", done.length).as_bytes());
     }
-    let mut record = record(change.key.as_bytes(), done.version);
+    let mut record = record(&key, done.version);
     record.insert("length".to_owned(), json!(done.length));
     print_json(record)
 }
 
 pub(crate) fn delete(delete: &Delete) -> Result<(), Failure> {
-    let key = delete.key.as_bytes();
-    let removed = client(&delete.target).delete(key).map_err(failure)?;
-    let version = removed.ok_or_else(|| not_found(&delete.key))?;
-    if delete.json { print_json(record(key, version)) } else { Ok(()) }
+    let key = delete.key.bytes()?;
+    let removed = client(&delete.target).delete(&key).map_err(failure)?;
+    let version = removed.ok_or_else(|| not_found(&key))?;
+    if delete.json { print_json(record(&key, version)) } else { Ok(()) }
 }
 
 pub(crate) fn cas(cas: &Cas) -> Result<(), Failure> {
-    let (key, value) = (cas.key.as_bytes(), value(&cas.value)?);
-    let done = client(&cas.target).compare_and_set(key, cas.version, &value);
+    let (key, value) = (cas.key.bytes()?, value(&cas.value)?);
+    let done = client(&cas.target).compare_and_set(&key, cas.version, &value);
     let version = done.map_err(|error| match error {
-        Error::NoKey => not_found(&cas.key),
+        Error::NoKey => not_found(&key),
         Error::WrongVersion { version } => Failure {
             text: format!(
                 "`{}` has version {version}, not {}; nothing has changed. \
                  `kv get --json` shows what it has",
-                cas.key, cas.version
+                escaped(&key),
+                cas.version
             ),
             status: CONFLICT,
         },
         error => failure(error),
     })?;
     if cas.json {
-        return print_json(record(key, version));
+        return print_json(record(&key, version));
     }
     print(format!("{version}\n").as_bytes())
 }
 
 pub(crate) fn get(get: &Get) -> Result<(), Failure> {
-    let key = get.key.as_bytes();
-    let found = client(&get.target).get_versioned(key).map_err(failure)?;
-    let mut found = found.ok_or_else(|| not_found(&get.key))?;
+    let key = get.key.bytes()?;
+    let found = client(&get.target).get_versioned(&key).map_err(not_read)?;
+    let mut found = found.ok_or_else(|| not_found(&key))?;
     if get.json {
-        let mut record = record(key, found.version);
+        let mut record = record(&key, found.version);
         insert_bytes(&mut record, "value", &found.value);
         return print_json(record);
     }
@@ -74,10 +90,11 @@ pub(crate) fn get(get: &Get) -> Result<(), Failure> {
 pub(crate) fn scan(scan: &Scan) -> Result<(), Failure> {
     let client = client(&scan.target);
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut after = scan.after.as_ref().map(|key| key.as_bytes().to_vec());
+    let prefix = bytes(&scan.prefix, scan.escaped)?;
+    let mut after = scan.after.as_ref().map(|key| bytes(key, scan.escaped)).transpose()?;
     let mut left = scan.limit;
     loop {
-        let page = client.scan(scan.prefix.as_bytes(), after.as_deref(), left).map_err(failure)?;
+        let page = client.scan(&prefix, after.as_deref(), left).map_err(not_read)?;
         for item in &page.items {
             let mut line = String::new();
             if scan.json {
@@ -98,11 +115,23 @@ pub(crate) fn scan(scan: &Scan) -> Result<(), Failure> {
         if !page.has_more || left == 0 {
             out.flush().map_err(not_written)?;
             if let Some(last) = after.filter(|_| page.has_more) {
-                let last = String::from_utf8_lossy(&last);
-                eprintln!("kv: there are more; go on with --after '{last}', or raise --limit");
+                let next = go_on(&prefix, &last);
+                say(&format!("there are more; go on with {next}, or raise --limit"));
             }
             return Ok(());
         }
+    }
+}
+
+/// The arguments by which a scan goes on, as a shell reads them.
+fn go_on(prefix: &[u8], last: &[u8]) -> String {
+    let is_plain = |bytes: &[u8]| escaped(bytes).as_bytes() == bytes;
+    let after = format!("--after {}", quoted(&escaped(last)));
+    match (is_plain(last), is_plain(prefix)) {
+        (true, true) => after,
+        (false, true) => format!("--escaped {after}"),
+        // The option is for both.
+        (_, false) => format!("--escaped {after} {}", quoted(&escaped(prefix))),
     }
 }
 
@@ -142,27 +171,6 @@ fn insert_bytes(record: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     };
 }
 
-fn hexadecimal(byte: u8, text: &mut String) {
-    write!(text, "{byte:02x}").expect("a string takes everything");
-}
-
-/// One line, whatever the bytes: control characters, backslashes and what is no UTF-8 are escaped.
-fn escape(bytes: &[u8], line: &mut String) {
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\\' => line.push_str("\\\\"),
-                _ if character.is_control() => line.extend(character.escape_default()),
-                _ => line.push(character),
-            }
-        }
-        for byte in chunk.invalid() {
-            line.push_str("\\x");
-            hexadecimal(*byte, line);
-        }
-    }
-}
-
 fn print_json(record: Map<String, Value>) -> Result<(), Failure> {
     print(format!("{}\n", Value::Object(record)).as_bytes())
 }
@@ -175,21 +183,31 @@ fn not_written(error: io::Error) -> Failure {
     Failure::not_done(format!("can't write the answer: {error}"))
 }
 
-fn not_found(key: &str) -> Failure {
-    Failure { text: format!("there is no key `{key}`"), status: NOT_FOUND }
+fn not_found(key: &[u8]) -> Failure {
+    Failure { text: format!("there is no key `{}`", escaped(key)), status: NOT_FOUND }
 }
 
-/// What happened, and what to do about it.
+/// What became of a change, and what to do about it.
 pub(crate) fn failure(error: Error) -> Failure {
-    let advice = match &error {
-        Error::NotDone(_) | Error::NotRead(_) => {
-            "; nothing has changed. `kv status` shows which members are up; a majority must be"
+    let (status, advice) = match &error {
+        Error::NotDone(_) | Error::NotRead(_) => (
+            NOT_DONE,
+            "; nothing has changed. `kv status` shows which members are up; a majority must be",
+        ),
+        Error::Unknown(_) | Error::OtherVersion => {
+            (UNKNOWN, "; look with `kv get` before doing it again")
         }
-        Error::Unknown(_) => "; look with `kv get` before doing it again",
-        _ => "",
+        _ => (NOT_DONE, ""),
     };
-    let status = if matches!(error, Error::Unknown(_)) { UNKNOWN } else { NOT_DONE };
     Failure { text: format!("{error}{advice}"), status }
+}
+
+/// Why nothing was read. That changes nothing, whatever the answer was.
+pub(crate) fn not_read(error: Error) -> Failure {
+    match error {
+        Error::OtherVersion => Failure::not_done(error),
+        error => failure(error),
+    }
 }
 
 #[cfg(test)]
@@ -197,11 +215,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_shows_every_byte() {
-        let mut line = String::new();
-        escape("a\tb\\ü\n".as_bytes(), &mut line);
-        escape(b"\xff\xfe", &mut line);
-        assert_eq!(line, r"a\tb\\ü\n\xff\xfe");
+    fn a_hint_leads_on_whatever_the_bytes() {
+        assert_eq!(go_on(b"a/", b"a/it's"), r"--after 'a/it'\''s'");
+        assert_eq!(go_on(b"", b"\xff\n"), r"--escaped --after '\xff\n'");
+        assert_eq!(go_on(b"\\", b"\\1"), r"--escaped --after '\\1' '\\'");
     }
 
     #[test]
@@ -210,5 +227,11 @@ mod tests {
         insert_bytes(&mut record, "value", b"\xff\x01");
         let text = Value::Object(record).to_string();
         assert_eq!(text, r#"{"key":"k","value_hex":"ff01","version":3}"#);
+    }
+
+    #[test]
+    fn a_change_whose_answer_can_not_be_read_is_perhaps_done() {
+        assert_eq!(failure(Error::OtherVersion).status, UNKNOWN);
+        assert_eq!(not_read(Error::OtherVersion).status, NOT_DONE);
     }
 }

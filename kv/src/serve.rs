@@ -1,6 +1,7 @@
 //! `kv serve`: one member, or one server without Raft, until it is told to end.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::args::Serve;
-use crate::{Failure, status};
+use crate::{Failure, say, status};
 
 /// The file that `--config` names. What the command line says comes first.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +31,9 @@ struct Config {
     cluster: Option<BTreeMap<String, String>>,
 }
 
+/// The shortest log that may be asked for: with less a member would do little but take snapshots.
+const LOG_BYTES_MIN: u64 = 64 << 10;
+
 /// How long the log may be, in bytes; `None` takes no snapshots.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "Limit")]
@@ -41,13 +45,26 @@ impl Default for LogLimit {
     }
 }
 
+impl LogLimit {
+    fn within(bytes: u64) -> Result<Self, String> {
+        match bytes {
+            LOG_BYTES_MIN.. => Ok(LogLimit(Some(bytes))),
+            _ => Err(format!(
+                "a log of {bytes} bytes; at least {LOG_BYTES_MIN} are needed, or `none`"
+            )),
+        }
+    }
+}
+
 impl FromStr for LogLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |_| "neither a number of bytes nor `none`".to_owned();
-        let bytes = if text == "none" { None } else { Some(text.parse().map_err(wrong)?) };
-        Ok(LogLimit(bytes))
+        if text == "none" {
+            return Ok(LogLimit(None));
+        }
+        let bytes = text.parse().map_err(|_| "neither a number of bytes nor `none`".to_owned())?;
+        LogLimit::within(bytes)
     }
 }
 
@@ -68,7 +85,7 @@ fn wrong(text: String) -> Failure {
 
 /// A number of bytes, or a word.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "neither a number of bytes nor `none`")]
 enum Limit {
     Bytes(u64),
     Word(String),
@@ -79,7 +96,7 @@ impl TryFrom<Limit> for LogLimit {
 
     fn try_from(limit: Limit) -> Result<Self, String> {
         match limit {
-            Limit::Bytes(bytes) => Ok(LogLimit(Some(bytes))),
+            Limit::Bytes(bytes) => LogLimit::within(bytes),
             Limit::Word(word) => word.parse(),
         }
     }
@@ -105,7 +122,7 @@ impl Settings {
             (None, Some(members)) => {
                 cluster(members).map_err(|error| wrong(format!("cluster: {error}")))?
             }
-            (None, None) => return Err(missing("cluster")),
+            (None, None) => from_environment()?.ok_or_else(|| missing("cluster"))?,
         };
         let listen = match (&serve.listen, &file.listen) {
             (Some(listen), _) => Some(listen.clone()),
@@ -136,13 +153,22 @@ fn cluster(members: &BTreeMap<String, String>) -> Result<Cluster, String> {
     parts.join(",").parse().map_err(|error: kv::cluster::BadCluster| error.to_string())
 }
 
+/// What clients are told as well, so it comes after what was said to this member alone.
+fn from_environment() -> Result<Option<Cluster>, Failure> {
+    let Some(members) = env::var_os("KV_CLUSTER") else { return Ok(None) };
+    let cluster = members.to_string_lossy().parse();
+    cluster.map(Some).map_err(|error| wrong(format!("KV_CLUSTER: {error}")))
+}
+
 pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
     if arguments.single { serve_single(arguments) } else { serve_member(arguments) }
 }
 
 /// Without Raft, until it is told to end: the only member of a cluster of one, as its clients see it.
 fn serve_single(arguments: &Serve) -> Result<(), Failure> {
-    let Serve { cluster: Some(cluster), listen, insecure, .. } = arguments else {
+    let Serve { cluster, listen, insecure, .. } = arguments;
+    let cluster = cluster.clone().map_or_else(from_environment, |cluster| Ok(Some(cluster)))?;
+    let Some(cluster) = cluster else {
         return Err(wrong("--cluster is missing: name one member, as in 1=127.0.0.1:7001".into()));
     };
     let (id, _) = cluster.members().next().expect("a cluster has a member");
@@ -154,13 +180,13 @@ fn serve_single(arguments: &Serve) -> Result<(), Failure> {
         )));
     }
     let stop = stop_flag()?;
-    let server = Server::new(cluster, id).insecure(*insecure).listen(listen.clone());
+    let server = Server::new(&cluster, id).insecure(*insecure).listen(listen.clone());
     let server = server.start_single().map_err(not_started)?;
     let address = server.address();
-    eprintln!("kv: one server without Raft; for clients {address}, nothing is kept when it ends");
+    say(&format!("one server without Raft; for clients {address}, nothing is kept when it ends"));
     status::await_end(|| server.status(), &stop);
     server.shutdown().map_err(Failure::not_done)?;
-    eprintln!("kv: the server has stopped, and its data is gone");
+    say("the server has stopped, and its data is gone");
     Ok(())
 }
 
@@ -181,22 +207,22 @@ fn serve_member(arguments: &Serve) -> Result<(), Failure> {
     let stop = stop_flag()?;
     let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max.0);
     let host = server.listen(listen.clone()).start(&data).map_err(not_started)?;
-    eprintln!(
-        "kv: member {id} of {}; for members {}, for clients {}, data in {}",
+    say(&format!(
+        "member {id} of {}; for members {}, for clients {}, data in {}",
         cluster.len(),
         address.peers(),
         address.clients(),
         data.display()
-    );
+    ));
     status::await_end(|| host.status(), &stop);
     // Also where it has stopped by itself: then this says why.
     host.shutdown().map_err(Failure::not_done)?;
-    eprintln!("kv: member {id} has stopped");
+    say(&format!("member {id} has stopped"));
     Ok(())
 }
 
 /// Is set when somebody wants the process to end. Whoever can't wait asks again, and it is killed.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // This one comes first, so that it does not see what the same signal has set.

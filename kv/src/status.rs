@@ -8,8 +8,9 @@ use raft_host::rpc::{RpcClient, RpcOptions};
 use raft_host::status::HostStatus;
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::args::Status;
+use crate::operations::print;
+use crate::{Failure, say};
 
 /// The columns: heading, and where the value stands in a group's status.
 const COLUMNS: [(&str, &str); 8] = [
@@ -41,11 +42,8 @@ pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
         let asked: Vec<_> = members.iter().map(|(id, address)| ask((id, address))).collect();
         asked.into_iter().map(|thread| thread.join().unwrap_or(Err("a bug".to_owned()))).collect()
     });
-    if *json {
-        print_json(&members, &answers);
-    } else {
-        print_table(&members, &answers);
-    }
+    let shown = if *json { as_json(&members, &answers) } else { table(&members, &answers) };
+    print(shown.as_bytes())?;
     let leads = |answer: &Result<Value, String>| {
         let role = answer.as_ref().ok().and_then(|status| status["groups"][0]["role"].as_str());
         matches!(role, Some("leader" | "single"))
@@ -61,15 +59,15 @@ fn ask(rpc: &RpcClient, address: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|_| "its answer is no JSON; another version?".to_owned())
 }
 
-fn print_json(members: &[(u64, String)], answers: &[Result<Value, String>]) {
+fn as_json(members: &[(u64, String)], answers: &[Result<Value, String>]) -> String {
     let rows = members.iter().zip(answers).map(|((id, address), answer)| match answer {
         Ok(status) => json!({ "id": id, "clients": address, "status": status }),
         Err(error) => json!({ "id": id, "clients": address, "error": error }),
     });
-    println!("{:#}", Value::from_iter(rows));
+    format!("{:#}\n", Value::from_iter(rows))
 }
 
-fn print_table(members: &[(u64, String)], answers: &[Result<Value, String>]) {
+fn table(members: &[(u64, String)], answers: &[Result<Value, String>]) -> String {
     let mut rows = vec![vec!["ID".to_owned(), "CLIENTS".to_owned()]];
     rows[0].extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
     rows[0].push("NOTE".to_owned());
@@ -91,10 +89,13 @@ fn print_table(members: &[(u64, String)], answers: &[Result<Value, String>]) {
     let columns = rows[0].len();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut table = String::new();
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        println!("{}", cells.collect::<String>().trim_end());
+        table += cells.collect::<String>().trim_end();
+        table.push('\n');
     }
+    table
 }
 
 fn text(value: &Value) -> String {
@@ -130,9 +131,9 @@ pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBo
         if reported.as_ref() != Some(&now) {
             let (role, leader, standing, fenced, bug) = &now;
             let leader = leader.map_or("none known".to_owned(), |leader| leader.to_string());
-            eprintln!("kv: term {}, {role}, leader {leader}, {standing}", group.term);
+            say(&format!("term {}, {role}, leader {leader}, {standing}", group.term));
             for trouble in [fenced, bug].into_iter().flatten() {
-                eprintln!("kv: fenced: {trouble}; once that is mended, start the member again");
+                say(&format!("fenced: {trouble}; once that is mended, start the member again"));
             }
             reported = Some(now);
         }

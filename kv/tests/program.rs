@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use common::Members;
 
 fn kv(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).stdin(Stdio::null()).output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("KV_CLUSTER").output().unwrap()
 }
 
 /// Runs `kv` and checks its exit status; what it printed, and what it said.
@@ -111,6 +112,58 @@ fn versions_are_shown_and_set_by_and_keys_are_listed() {
     assert_eq!(call(3, "put", &["", "x"]).1, empty);
     call(2, "scan", &["--limit", "0"]);
     call(2, "cas", &["a/1", "first", "x"]);
+}
+
+#[test]
+fn a_key_of_any_bytes_is_typed_as_it_is_shown() {
+    let mut members = Members::new("bytes");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let call = |status, command: &str, rest: &[&str]| {
+        run(status, &[&[command, "--cluster", &cluster], rest].concat())
+    };
+    let mut client = kv::Client::new(&members.cluster);
+    let key = b"\xff\x00'\x1b[2J\n";
+    client.put(key, b"1").unwrap();
+    client.put(b"\xff\xff", b"2").unwrap();
+    let shown = r"\xff\u{0}'\u{1b}[2J\n";
+    assert_eq!(call(0, "get", &["--escaped", shown]).0, "1\n");
+    let (printed, said) = call(0, "scan", &["--limit", "1", "--keys"]);
+    assert_eq!(printed, format!("{shown}\n"));
+    // A shell that does what it says goes on where it ended.
+    let (_, next) = said.split_once("go on with ").unwrap();
+    let (next, _) = next.split_once(", or raise").unwrap();
+    let program = env!("CARGO_BIN_EXE_kv");
+    let line = format!("{program} scan --cluster {cluster} --keys {next}");
+    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "\\xff\\xff\n", "{line}");
+    let missing = call(1, "get", &["--escaped", r"\xfe"]).1;
+    assert_eq!(missing, "kv: there is no key `\\xfe`\n");
+    let (_, said) = call(2, "get", &["--escaped", r"\q"]);
+    assert!(said.starts_with("kv: a backslash before `q`: there are "), "{said}");
+    // Without the option bytes are what they are.
+    call(0, "put", &[r"\xff", "3"]);
+    assert_eq!(client.get(br"\xff"), Ok(Some(b"3".to_vec())));
+    call(0, "delete", &["--escaped", r"\xff\xff"]);
+    assert_eq!(client.get(b"\xff\xff"), Ok(None));
+}
+
+#[test]
+fn where_nobody_reads_the_answer_the_program_says_so() {
+    let mut members = Members::new("unread");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    run(0, &["put", "--cluster", &cluster, "k", "v"]);
+    for arguments in [&["status"][..], &["status", "--json"], &["get", "k"], &["scan"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        command.args(arguments).args(["--cluster", &cluster]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert!(said.starts_with("kv: can't write the answer"), "{said}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use common::Members;
@@ -12,7 +13,8 @@ use serde_json::Value;
 
 /// Runs `kv`, and answers its exit status, what it printed and what it said.
 fn kv(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_kv")).args(arguments).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+    let output = command.args(arguments).env_remove("KV_CLUSTER").output().unwrap();
     let [printed, said] =
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     (output.status.code(), printed, said)
@@ -64,7 +66,7 @@ fn a_cluster_is_measured_and_the_history_judged() {
 
 #[test]
 fn a_history_that_can_not_be_read_is_named() {
-    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
     fs::create_dir_all(&directory).unwrap();
     let file = directory.join("broken.jsonl");
     let good = r#"{"client":1,"op":"get","key":"k","call_ns":0,"return_ns":1,"outcome":"ok"}"#;
@@ -84,7 +86,7 @@ fn a_history_that_can_not_be_read_is_named() {
 
 #[test]
 fn a_file_says_what_the_command_line_does() {
-    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("config");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     let file = directory.join("member.toml");
@@ -101,6 +103,11 @@ fn a_file_says_what_the_command_line_does() {
         (format!("id = 1\n{members}"), "--data is missing"),
         (format!("id = 1\nlog_bytes_max = \"none\"\n{members}"), "--data is missing"),
         (format!("log_bytes_max = \"no\"\n{members}"), "neither a number of bytes nor `none`"),
+        (format!("log_bytes_max = -1\n{members}"), "neither a number of bytes nor `none`"),
+        (
+            format!("log_bytes_max = 10\n{members}"),
+            "10 bytes; at least 65536 are needed, or `none`",
+        ),
         ("id = 1\ndata = \"x\"\n".to_owned(), "--cluster is missing"),
     ] {
         fs::write(&file, text).unwrap();
@@ -108,6 +115,16 @@ fn a_file_says_what_the_command_line_does() {
         assert_eq!((status, printed.as_str()), (Some(2), ""), "{said}");
         assert!(said.contains(what), "{said}");
     }
+    // The environment is for clients as well, and says less than the file does.
+    let in_environment = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        let output = command.args(serve).env("KV_CLUSTER", "2=127.0.0.1:7002").output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(in_environment(&format!("id = 1\n{members}")).contains("--data is missing"));
+    assert!(in_environment("id = 2\n").contains("--data is missing"));
+    assert!(in_environment("id = 1\n").contains("--id 1 is not among the members"));
     fs::remove_file(&file).unwrap();
     let (status, _, said) = kv(&serve);
     assert!(status == Some(2) && said.contains("member.toml: No such file"), "{said}");

@@ -112,7 +112,7 @@ impl Members {
     fn spawn(&mut self, id: u64, mut command: Command) {
         fs::create_dir_all(&self.directory).unwrap();
         let log = File::options().create(true).append(true).open(self.log(id)).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env_remove("KV_CLUSTER");
         self.running.insert(id, command.spawn().unwrap());
     }
 
