@@ -1,23 +1,27 @@
 //! `kv bench`: how fast a cluster is, and what its clients saw.
 
 mod client;
+mod start;
 mod summary;
 mod tally;
 
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kv::{BATCH_PARTS_MAX, Client, Error, Write};
+use kv::{BATCH_PARTS_MAX, Client, Write};
 
 use crate::args::Bench;
-use crate::operations::{failure, print};
+use crate::operations::{failure, not_read, print};
+use crate::serve::stop_flag;
 use crate::{Failure, NOT_DONE};
 use client::BenchClient;
+use start::Start;
+use summary::Summary;
 use tally::Tally;
 
 /// What all clients of a run share.
@@ -27,55 +31,83 @@ struct Load<'a> {
     tally: Mutex<Tally>,
     /// The first moment of a history.
     epoch: Instant,
-    /// Passed once every client has its session.
-    start: Barrier,
-    is_over: AtomicBool,
+    start: Start,
 }
 
 impl Load<'_> {
     /// A key of this run's alone: what is judged begins without any.
     fn key(&self, number: u64) -> String {
-        format!("bench/{:016x}/{number:06}", self.seed)
+        format!("{}{number:06}", self.prefix())
+    }
+
+    fn prefix(&self) -> String {
+        format!("bench/{:016x}/", self.seed)
+    }
+
+    /// A history begins without any of its keys, or it would be judged by what is not in it.
+    fn refuse_used_keys(&self, client: &Client) -> Result<(), Failure> {
+        let found = client.scan(self.prefix().as_bytes(), None, 1).map_err(not_read)?;
+        if found.items.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "an earlier run with --seed {} has left keys, and a history must begin without them. Take another \
+             seed, or {}",
+            self.seed,
+            self.how_to_remove()
+        );
+        Err(Failure::not_done(text))
+    }
+
+    fn how_to_remove(&self) -> String {
+        let (prefix, cluster) = (self.prefix(), &self.arguments.target.cluster);
+        format!(
+            "remove them: export KV_CLUSTER='{cluster}'; \
+             kv scan --keys --limit 1000000 {prefix} | xargs -n 1 kv delete"
+        )
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
-    }
 }
 
 pub(crate) fn bench(arguments: &Bench) -> Result<(), Failure> {
-    let history = match &arguments.history {
-        Some(path) => {
-            let file = File::create(path);
-            let file =
-                file.map_err(|error| Failure::not_done(format!("{}: {error}", path.display())))?;
-            Some(BufWriter::new(file))
-        }
-        None => None,
-    };
+    // Whoever has seen enough still gets the figures.
+    let stop = stop_flag()?;
     let load = Load {
         arguments,
         seed: arguments.seed.unwrap_or_else(any_seed),
-        tally: Mutex::new(Tally::new(history)),
+        tally: Mutex::new(Tally::new(None)),
         epoch: Instant::now(),
-        start: Barrier::new(arguments.clients as usize + 1),
-        is_over: AtomicBool::new(false),
+        start: Start::default(),
     };
     let first = Client::new(&arguments.target.cluster).with_patience(arguments.target.timeout);
-    let seconds = run(&load, &first)?;
-    clean_up(&load, first)?;
+    if let Some(path) = &arguments.history {
+        load.refuse_used_keys(&first)?;
+        let file = File::create(path);
+        let file =
+            file.map_err(|error| Failure::not_done(format!("{}: {error}", path.display())))?;
+        *load.tally() = Tally::new(Some(BufWriter::new(file)));
+    }
+    let seconds = run(&load, &first, &stop)?;
+    let shown = show(&load, seconds);
+    let cleaned = clean_up(&load, first);
+    shown.and(cleaned)
+}
+
+/// Prints what the run came to.
+fn show(load: &Load<'_>, seconds: f64) -> Result<(), Failure> {
+    let arguments = load.arguments;
     let mut tally = load.tally();
-    tally.finish().map_err(|error| {
+    let finished = tally.finish();
+    let summary = Summary { arguments, seed: load.seed, seconds, tally: &tally };
+    let text = if arguments.json { format!("{}\n", summary.json()) } else { summary.to_string() };
+    print(text.as_bytes())?;
+    finished.map_err(|error| {
         let path = arguments.history.as_ref().map(|path| path.display().to_string());
         Failure::not_done(format!("{}: {error}", path.unwrap_or_default()))
     })?;
-    let summary = summary::Summary { arguments, seed: load.seed, seconds, tally: &tally };
-    let text = if arguments.json { format!("{}\n", summary.json()) } else { summary.to_string() };
-    print(text.as_bytes())?;
     match tally.answered() {
         0 => Err(Failure { text: "not one operation was done".into(), status: NOT_DONE }),
         _ => Ok(()),
@@ -83,19 +115,31 @@ pub(crate) fn bench(arguments: &Bench) -> Result<(), Failure> {
 }
 
 /// Lets all clients work, and answers for how many seconds they did.
-fn run(load: &Load<'_>, first: &Client) -> Result<f64, Failure> {
-    let Bench { clients, seconds, .. } = *load.arguments;
+fn run(load: &Load<'_>, first: &Client, stop: &AtomicBool) -> Result<f64, Failure> {
+    let Bench { clients: wanted, seconds, .. } = *load.arguments;
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients)
-            .map(|number| BenchClient::new(load, number, first.another()))
-            .map(|client| scope.spawn(move || client.work()))
-            .collect();
-        load.start.wait();
-        let began = Instant::now();
-        show_progress(load, began, Duration::from_secs(seconds));
-        load.is_over.store(true, Ordering::Relaxed);
-        let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        let spawn = |number| {
+            let client = BenchClient::new(load, number, first.another());
+            thread::Builder::new().spawn_scoped(scope, move || client.work())
+        };
+        let mut clients = Vec::new();
+        for number in 0..wanted {
+            match spawn(number) {
+                Ok(client) => clients.push(client),
+                Err(error) => {
+                    load.start.end();
+                    load.start.go(clients.len());
+                    let text = format!("no thread for client {number} of {wanted}: {error}");
+                    return Err(Failure::not_done(format!("{text}; ask for fewer --clients")));
+                }
+            }
+        }
+        let began = load.start.go(clients.len());
+        show_progress(load, began, Duration::from_secs(seconds), stop);
+        load.start.end();
+        // What is under way now may take longer than all that was done before.
         let elapsed = began.elapsed().as_secs_f64();
+        let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
         for end in ended {
             let end = end.map_err(|_| Failure::not_done("a client stopped at a bug"))?;
             let client = end.map_err(failure)?;
@@ -107,13 +151,15 @@ fn run(load: &Load<'_>, first: &Client) -> Result<f64, Failure> {
     })
 }
 
-fn show_progress(load: &Load<'_>, began: Instant, length: Duration) {
+fn show_progress(load: &Load<'_>, began: Instant, length: Duration, stop: &AtomicBool) {
     let bar = ProgressBar::new(length.as_millis() as u64);
     let style = ProgressStyle::with_template("{bar:40} {eta} left  {msg}");
     bar.set_style(style.expect("the template is good"));
     let mut before = (0, began);
-    while began.elapsed() < length && !load.is_over() && !load.tally().has_failed() {
-        thread::sleep(Duration::from_millis(250).min(length.saturating_sub(began.elapsed())));
+    let is_over = || stop.load(Ordering::Relaxed) || load.start.is_over();
+    while began.elapsed() < length && !is_over() && !load.tally().has_failed() {
+        let look = Instant::now() + Duration::from_millis(250);
+        load.start.rest_until(look.min(began + length));
         let (answered, now) = (load.tally().answered(), Instant::now());
         let rate = (answered - before.0) as f64 / (now - before.1).as_secs_f64();
         before = (answered, now);
@@ -133,14 +179,10 @@ fn clean_up(load: &Load<'_>, mut client: Client) -> Result<(), Failure> {
     for keys in written.chunks(BATCH_PARTS_MAX) {
         let deletes: Vec<_> =
             keys.iter().map(|key| Write::Delete { key: key.as_bytes() }).collect();
-        match client.batch(&[], &deletes) {
-            // That somebody else has done it, or it was done after all, is as good.
-            Ok(_) | Err(Error::Unknown(_)) => {}
-            Err(error) => {
-                let left = format!("the keys under bench/{:016x}/ are left: {error}", load.seed);
-                return Err(Failure { text: left, ..failure(error) });
-            }
-        }
+        client.batch(&[], &deletes).map_err(|error| {
+            let text = format!("the keys of the run are left: {error}; {}", load.how_to_remove());
+            Failure { text, ..failure(error) }
+        })?;
     }
     Ok(())
 }

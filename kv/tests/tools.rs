@@ -4,9 +4,10 @@
 
 mod common;
 
-use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use common::Members;
 use serde_json::Value;
@@ -62,6 +63,78 @@ fn a_cluster_is_measured_and_the_history_judged() {
     assert!(printed.contains("p99.9") && printed.contains("up to "), "{printed}");
     let (_, left, _) = kv(&["scan", "--cluster", &cluster]);
     assert_eq!(left, "", "the keys of both runs are removed");
+}
+
+#[test]
+fn a_run_ends_in_time_and_no_history_begins_with_keys_of_another_one() {
+    let mut members = Members::new("bench-again");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let history = members.directory.join("history.jsonl");
+    let run = ["bench", "--cluster", &cluster, "--seconds", "1", "--clients", "32", "--keys", "32"];
+    let run = [&run[..], &["--rate", "8", "--seed", "7", "--json", "--keep"]].concat();
+    let began = Instant::now();
+    let (status, printed, said) = kv(&run);
+    assert_eq!(status, Some(0), "{printed}{said}");
+    // Each client's turn comes every four seconds, and none waits for its own.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let summary: Value = serde_json::from_str(&printed).unwrap();
+    let seconds = summary["seconds"].as_f64().unwrap();
+    assert!((1.0..1.5).contains(&seconds), "{summary}");
+    let rate = summary["all"]["per_second"].as_f64().unwrap();
+    assert!(rate > 1.0 && rate < 20.0, "{summary}");
+
+    let recorded = [&run[..], &["--history", history.to_str().unwrap()]].concat();
+    let (status, _, said) = kv(&recorded);
+    assert!(
+        status == Some(3) && said.contains("an earlier run with --seed 7 has left keys"),
+        "{said}"
+    );
+    // What it says to do helps.
+    let (_, advice) = said.split_once("remove them: ").unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_kv")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), env::var("PATH").unwrap());
+    let removed = Command::new("sh").args(["-c", advice]).env("PATH", path).status().unwrap();
+    assert!(removed.success());
+    let (status, printed, said) = kv(&recorded);
+    assert_eq!(status, Some(0), "{printed}{said}");
+    let (status, printed, _) = kv(&["check", history.to_str().unwrap()]);
+    assert_eq!(status, Some(0), "{printed}");
+}
+
+#[test]
+fn a_run_whose_keys_can_not_be_removed_shows_its_figures_all_the_same() {
+    let mut members = Members::new("bench-left");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_kv"));
+    run.args([
+        "bench",
+        "--cluster",
+        &cluster,
+        "--seconds",
+        "60",
+        "--clients",
+        "2",
+        "--timeout",
+        "1",
+    ]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let client = kv::Client::new(&members.cluster);
+    let began = Instant::now();
+    while client.scan(b"bench/", None, 1).unwrap().items.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it writes nothing");
+    }
+    (1..=3).for_each(|id| members.kill(id));
+    // Whoever interrupts it gets the figures of what was done.
+    let sent = Command::new("sh").args(["-c", &format!("kill -TERM {}", run.id())]).status();
+    assert!(sent.unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let [printed, said] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(output.status.code(), Some(3), "{printed}{said}");
+    assert!(printed.contains("p99.9") && printed.contains("2 clients"), "{printed}{said}");
+    assert!(said.contains("the keys of the run are left") && said.contains("kv delete"), "{said}");
 }
 
 #[test]

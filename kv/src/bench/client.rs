@@ -1,7 +1,5 @@
 //! One client of a run: one operation after the other.
 
-use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::{Client, Error};
@@ -43,30 +41,31 @@ impl<'a> BenchClient<'a> {
         // The session, and the connection, which are no part of what is measured.
         let ready = self.client.delete(self.load.key(self.number).as_bytes());
         if ready.is_err() {
-            self.load.is_over.store(true, Ordering::Relaxed);
+            self.load.start.end();
         }
-        self.load.start.wait();
+        let began = self.load.start.ready();
         ready?;
         let arguments = self.load.arguments;
         let pause = arguments.rate.map(|rate| Duration::from_secs(arguments.clients) / rate);
-        let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(self.dice.fraction());
-        while !self.load.is_over() {
-            let now = Instant::now();
+        let mut due = began + pause.unwrap_or_default().mul_f64(self.dice.fraction());
+        loop {
             if let Some(pause) = pause {
                 // What could not be done in time is not made up for.
-                due = due.max(now);
-                thread::sleep(due - now);
+                due = due.max(Instant::now());
+                self.load.start.rest_until(due);
                 due += pause;
+            }
+            if self.load.start.is_over() {
+                return Ok(self);
             }
             let key = self.load.key(self.dice.below(arguments.keys));
             let is_read = self.dice.below(100) < arguments.reads;
             let ended = self.operate(key, is_read);
             self.load.tally().measured(&ended);
             if ended.outcome != Outcome::Ok {
-                thread::sleep(REST);
+                self.load.start.rest_until(Instant::now() + REST);
             }
         }
-        Ok(self)
     }
 
     /// Reads its share of the keys once more, for the history alone: whatever was acknowledged is there.
