@@ -14,6 +14,7 @@ use lock::{Error, LockClient};
 use raft_host::Single;
 
 const L: &[u8] = b"l";
+const WAIT: Duration = Duration::from_secs(5);
 
 fn single() -> (Single, LockClient) {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -34,7 +35,7 @@ fn who_waits_gets_it_when_it_is_released() {
     let token = guard.token();
     assert_eq!(locks.try_acquire(L).unwrap_err(), Error::Held { token, waiters: 0 });
     thread::scope(|scope| {
-        let waits = scope.spawn(|| locks.acquire(L).unwrap());
+        let waits = scope.spawn(|| locks.acquire_within(L, WAIT).unwrap());
         until("it waits", || waiters(&locks) == 1);
         guard.release().unwrap();
         let next = waits.join().unwrap();
@@ -50,7 +51,7 @@ fn a_lease_that_nobody_renews_ends() {
     let guard = locks.clone().with_lease(LEASE).acquire(L).unwrap();
     let token = guard.leave();
     // One that waits is granted it by the end of the lease; one that is renewed outlasts its own.
-    let next = locks.clone().with_lease(LEASE).acquire(L).unwrap();
+    let next = locks.clone().with_lease(LEASE).acquire_within(L, WAIT).unwrap();
     assert!(began.elapsed() >= LEASE, "granted after {:?}", began.elapsed());
     assert!(next.token() > token);
     thread::sleep(3 * LEASE);

@@ -66,6 +66,7 @@ fn a_put_that_is_perhaps_done_is_done_once() {
             while let Err(PutError::Maybe { version }) = end {
                 assert_eq!(version, round + 1, "a version was made twice");
                 maybe += 1;
+                assert!(maybe <= ROUNDS, "nothing is ever sure");
                 end = store.put_at(clerk, "k", &format!("{round} again"), round);
                 let is_too_late = matches!(end, Err(PutError::Version { version } | PutError::Maybe { version })
                     if version == round + 1);
