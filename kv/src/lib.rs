@@ -42,7 +42,7 @@ pub use limits::{
     LEASE_MS_MIN, LOCK_NAME_BYTES_MAX, OWNER_BYTES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Refusal,
     VALUE_BYTES_MAX,
 };
-pub use machine::{Locks, Machine};
+pub use machine::{Locks, Machine, Part};
 pub use query::{Item, Page, Query, QueryReply, Versioned};
 pub use server::Server;
 pub use versioned::{GetError, PutError, VersionedClient};

@@ -23,6 +23,7 @@ use crate::command::{Command, Condition, Reply, Write};
 use crate::limits::{Refusal, check_value_length};
 use crate::query::{Query, QueryReply, Versioned};
 pub use locks::{ClaimView, Lease, Locks};
+pub use parts::Part;
 
 /// How many chunks there are. No part of the snapshot's format.
 const CHUNKS: usize = 1024;
@@ -34,6 +35,8 @@ type Chunk = BTreeMap<Arc<[u8]>, Slot>;
 struct Slot {
     /// At least 1.
     version: u64,
+    /// The machine's revision when it was written last.
+    revision: u64,
     value: Arc<Vec<u8>>,
 }
 
@@ -43,12 +46,17 @@ struct Slot {
 pub struct Machine {
     chunks: Vec<Arc<Chunk>>,
     keys: u64,
+    /// How many writes and deletes there were.
+    revision: u64,
+    /// The revision of the last delete.
+    deleted: u64,
     locks: Locks,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Machine { chunks: vec![Arc::default(); CHUNKS], keys: 0, locks: Locks::default() }
+        let chunks = vec![Arc::default(); CHUNKS];
+        Machine { chunks, keys: 0, revision: 0, deleted: 0, locks: Locks::default() }
     }
 }
 
@@ -71,6 +79,13 @@ impl Machine {
     /// The version of a key; 0 if it is not there.
     pub fn version(&self, key: &[u8]) -> u64 {
         self.slot(key).map_or(0, |slot| slot.version)
+    }
+
+    /// The number of the write that made a key what it is, counted over all keys; of a key that is not there,
+    /// that of the last delete of any key. So a key with the same revision has not changed meanwhile, not even
+    /// if it was deleted and written again, which begins its versions anew.
+    pub fn revision(&self, key: &[u8]) -> u64 {
+        self.slot(key).map_or(self.deleted, |slot| slot.revision)
     }
 
     /// The locks.
@@ -149,17 +164,25 @@ impl Machine {
     fn put(&mut self, key: &[u8], value: &[u8]) -> u64 {
         // Nobody counts that far, but a forged snapshot may say that somebody has.
         let version = self.version(key).saturating_add(1);
-        self.insert(key, Slot { version, value: Arc::new(value.to_vec()) });
+        let revision = self.next_revision();
+        self.insert(key, Slot { version, revision, value: Arc::new(value.to_vec()) });
         version
+    }
+
+    fn next_revision(&mut self) -> u64 {
+        self.revision = self.revision.saturating_add(1);
+        self.revision
     }
 
     /// The length must have been checked.
     fn append(&mut self, key: &[u8], suffix: &[u8]) -> u64 {
+        let revision = self.revision.saturating_add(1);
         match Arc::make_mut(&mut self.chunks[chunk_of(key)]).get_mut(key) {
             Some(slot) => {
+                self.revision = revision;
                 // In place, unless a snapshot holds the value: a long value grows by small costs.
                 Arc::make_mut(&mut slot.value).extend_from_slice(suffix);
-                slot.version = slot.version.saturating_add(1);
+                (slot.version, slot.revision) = (slot.version.saturating_add(1), revision);
                 slot.version
             }
             None => self.put(key, suffix),
@@ -172,6 +195,7 @@ impl Machine {
         if version > 0 {
             Arc::make_mut(&mut self.chunks[chunk_of(key)]).remove(key);
             self.keys -= 1;
+            self.deleted = self.next_revision();
         }
         version
     }
@@ -251,7 +275,7 @@ impl StateMachine for Machine {
 
     fn capture(&self) -> Box<dyn Capture> {
         let (chunks, locks) = (self.chunks.clone(), self.locks.to_be_written());
-        Box::new(Machine { chunks, keys: self.keys, locks })
+        Box::new(Machine { chunks, locks, ..*self })
     }
 
     fn restore(&mut self, source: &mut dyn SnapshotSource) -> Result<(), SnapshotError> {

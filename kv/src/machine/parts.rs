@@ -5,28 +5,42 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{CHUNKS, Chunk, Machine, Slot, chunk_of};
+use crate::codec::{SchemaRead, SchemaWrite};
 use crate::limits::{Refusal, check_key, check_value_length};
-use crate::query::Item;
+
+/// A key of a machine on its way to another one.
+#[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+pub struct Part {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its version.
+    pub version: u64,
+    /// The revision of its last write.
+    pub revision: u64,
+}
 
 impl Machine {
     /// The same machine without its keys: what is left of it is small.
     pub fn without_keys(&self) -> Machine {
-        Machine { locks: self.locks.clone(), ..Machine::default() }
+        let Machine { revision, deleted, ref locks, .. } = *self;
+        Machine { revision, deleted, locks: locks.clone(), ..Machine::default() }
     }
 
     /// Keys after this one, in an order that is the machine's own, and the same on every member: up to so many
     /// bytes of keys and values, but at least one key if there are any.
-    pub fn items_after(&self, after: Option<&[u8]>, bytes_max: usize) -> Vec<Item> {
-        let (mut items, mut bytes) = (Vec::new(), 0);
+    pub fn parts_after(&self, after: Option<&[u8]>, bytes_max: usize) -> Vec<Part> {
+        let (mut parts, mut bytes) = (Vec::new(), 0);
         for (key, slot) in self.slots_after(after) {
             bytes += key.len() + slot.value.len();
-            if bytes > bytes_max && !items.is_empty() {
+            if bytes > bytes_max && !parts.is_empty() {
                 break;
             }
             let (key, value) = (key.to_vec(), slot.value.to_vec());
-            items.push(Item { key, value, version: slot.version });
+            parts.push(Part { key, value, version: slot.version, revision: slot.revision });
         }
-        items
+        parts
     }
 
     fn slots_after<'a>(
@@ -44,20 +58,23 @@ impl Machine {
     ///
     /// # Errors
     /// If it is nothing that a machine can have held.
-    pub fn put_item(&mut self, item: Item) -> Result<(), Refusal> {
-        item.check()?;
-        self.insert(&item.key, Slot { version: item.version, value: Arc::new(item.value) });
+    pub fn put_part(&mut self, part: Part) -> Result<(), Refusal> {
+        part.check()?;
+        let Part { key, value, version, revision } = part;
+        self.revision = self.revision.max(revision);
+        self.insert(&key, Slot { version, revision, value: Arc::new(value) });
         Ok(())
     }
 
     /// The same machine, with the keys of another one instead of its own.
     #[must_use]
     pub fn with_keys_of(self, other: Machine) -> Machine {
-        Machine { chunks: other.chunks, keys: other.keys, ..self }
+        let revision = self.revision.max(other.revision);
+        Machine { chunks: other.chunks, keys: other.keys, revision, ..self }
     }
 }
 
-impl Item {
+impl Part {
     /// Whether a machine can have held it.
     ///
     /// # Errors
@@ -65,7 +82,7 @@ impl Item {
     pub fn check(&self) -> Result<(), Refusal> {
         check_key(&self.key)?;
         check_value_length(self.value.len())?;
-        if self.version == 0 { Err(Refusal::Malformed) } else { Ok(()) }
+        if self.version == 0 || self.revision == 0 { Err(Refusal::Malformed) } else { Ok(()) }
     }
 }
 
@@ -97,6 +114,7 @@ mod tests {
         let (name, owner) = (&b"lock"[..], &b"me"[..]);
         let acquire = LockCommand::Acquire { name, holder: 7, owner, lease_ms: 1000, wait: false };
         apply(&mut machine, 2, &Command::Lock(acquire));
+        apply(&mut machine, 2, &Command::Delete { key: b"7" });
         let long = vec![1; VALUE_BYTES_MAX];
         apply(&mut machine, 3, &Command::Put { key: b"long", value: &long });
 
@@ -105,12 +123,12 @@ mod tests {
         let mut copy = Machine::default();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let items = machine.items_after(after.as_deref(), 1000);
+            let items = machine.parts_after(after.as_deref(), 1000);
             let Some(last) = items.last() else { break };
             let bytes: usize = items.iter().map(|item| item.key.len() + item.value.len()).sum();
             assert!(bytes <= 1000 || items.len() == 1);
             after = Some(last.key.clone());
-            items.into_iter().for_each(|item| copy.put_item(item).unwrap());
+            items.into_iter().for_each(|item| copy.put_part(item).unwrap());
         }
         assert_eq!(copy.len(), machine.len());
         assert!(rest.with_keys_of(copy) == machine);
@@ -119,12 +137,13 @@ mod tests {
     #[test]
     fn an_item_that_no_machine_holds_is_refused() {
         let mut machine = Machine::default();
-        let item = |key: &[u8], version| Item { key: key.to_vec(), value: vec![], version };
-        assert_eq!(machine.put_item(item(b"", 1)), Err(Refusal::KeyEmpty));
-        assert_eq!(machine.put_item(item(b"k", 0)), Err(Refusal::Malformed));
+        let item =
+            |key: &[u8], version| Part { key: key.to_vec(), value: vec![], version, revision: 1 };
+        assert_eq!(machine.put_part(item(b"", 1)), Err(Refusal::KeyEmpty));
+        assert_eq!(machine.put_part(item(b"k", 0)), Err(Refusal::Malformed));
         let value = vec![0; VALUE_BYTES_MAX + 1];
-        let long = Item { key: b"k".to_vec(), value, version: 1 };
-        assert!(matches!(machine.put_item(long), Err(Refusal::ValueTooLong { .. })));
+        let long = Part { version: 1, value, ..item(b"k", 1) };
+        assert!(matches!(machine.put_part(long), Err(Refusal::ValueTooLong { .. })));
         assert!(machine.is_empty());
     }
 }

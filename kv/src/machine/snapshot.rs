@@ -1,5 +1,5 @@
-//! The state as bytes: a version, the number of keys, then each key, its value and its version; then the
-//! locks. Numbers and bytes are as `codec.rs` says.
+//! The state as bytes: a version, the number of keys, the revision and that of the last delete; then each key,
+//! its value, its version and its revision; then the locks. Numbers and bytes are as `codec.rs` says.
 
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSink, SnapshotSource};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use super::{Locks, Machine, Slot};
 use crate::codec;
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
-/// Version 1 had no locks.
-const VERSION: u8 = 2;
+/// Version 1 had no locks, version 2 no revisions.
+const VERSION: u8 = 3;
 
 /// A snapshot is handed on in pieces of about this size.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -17,9 +17,10 @@ pub(super) const PIECE_BYTES: usize = 64 << 10;
 impl Capture for Machine {
     fn write_to(self: Box<Self>, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
         let mut piece = vec![VERSION];
-        codec::put(&self.keys, &mut piece);
+        codec::put(&(self.keys, self.revision, self.deleted), &mut piece);
         for (key, slot) in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
-            codec::put(&(&key[..], slot.value.as_slice(), slot.version), &mut piece);
+            let slot = (&key[..], slot.value.as_slice(), slot.version, slot.revision);
+            codec::put(&slot, &mut piece);
             if piece.len() >= PIECE_BYTES {
                 sink.write(&piece)?;
                 piece.clear();
@@ -39,14 +40,22 @@ pub(super) fn read(source: &mut dyn SnapshotSource) -> Result<Machine, SnapshotE
     }
     let mut restored = Machine::default();
     let keys = u64::from_le_bytes(read_array(source)?);
+    restored.revision = u64::from_le_bytes(read_array(source)?);
+    restored.deleted = u64::from_le_bytes(read_array(source)?);
+    if restored.deleted > restored.revision {
+        return Err(SnapshotError("a delete after the last change in the snapshot".to_owned()));
+    }
     for _ in 0..keys {
         let key = read_bytes(source, "key", KEY_BYTES_MAX)?;
         let value = Arc::new(read_bytes(source, "value", VALUE_BYTES_MAX)?);
         let version = u64::from_le_bytes(read_array(source)?);
-        if version == 0 {
-            return Err(SnapshotError("a key of version 0 in the snapshot".to_owned()));
+        let revision = u64::from_le_bytes(read_array(source)?);
+        if version == 0 || !(1..=restored.revision).contains(&revision) {
+            let what =
+                format!("a key of version {version} and revision {revision} in the snapshot");
+            return Err(SnapshotError(what));
         }
-        restored.insert(&key, Slot { version, value });
+        restored.insert(&key, Slot { version, revision, value });
     }
     if restored.keys != keys {
         return Err(SnapshotError("a key stands twice in the snapshot".to_owned()));

@@ -204,13 +204,16 @@ fn a_capture_shows_the_moment_it_was_taken() {
 #[test]
 fn the_layout_of_a_snapshot() {
     let mut machine = Machine::default();
-    assert_eq!(snapshot(&machine), [&[2][..], &[0; 16]].concat());
+    assert_eq!(snapshot(&machine), [&[3][..], &[0; 32]].concat());
     put(&mut machine, b"k", b"v");
     put(&mut machine, b"k", b"vw");
     let number = |number: u64| number.to_le_bytes();
-    let keys = [&[2][..], &number(1), &number(1), b"k", &number(2), b"vw", &number(2)].concat();
+    machine.execute(&Command::Put { key: b"j", value: b"" }.encode());
+    machine.execute(&Command::Delete { key: b"j" }.encode());
+    let head = [&[3][..], &number(1), &number(4), &number(4)].concat();
+    let key = [&number(1)[..], b"k", &number(2), b"vw", &number(2), &number(2)].concat();
     let no_locks = number(0);
-    assert_eq!(snapshot(&machine), [&keys[..], &no_locks].concat());
+    assert_eq!(snapshot(&machine), [&head[..], &key, &no_locks].concat());
 }
 
 #[test]
@@ -229,10 +232,10 @@ fn a_damaged_snapshot_is_refused_and_changes_nothing() {
     };
     let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|length| good[..length].into()).collect();
     bad.push([&good[..], b"x"].concat());
-    bad.extend([changed(0, 9), changed(1, 1), changed(1, 3), changed(16, 0xff)]);
-    // Version 0, and the same key twice.
-    bad.push(changed(27, 0));
-    bad.push([&good[..1], &[2, 0, 0, 0, 0, 0, 0, 0], &good[9..35], &good[9..35]].concat());
+    bad.extend([changed(0, 9), changed(1, 1), changed(1, 3), changed(32, 0xff)]);
+    // Version 0, revisions that never were, and the same key twice.
+    bad.extend([changed(43, 0), changed(51, 0), changed(51, 3), changed(17, 3)]);
+    bad.push([&good[..25], &good[25..59], &good[25..59], &good[93..]].concat());
     for bytes in bad {
         assert!(other.restore(&mut &bytes[..]).is_err(), "{bytes:?}");
         assert_eq!(other, before);
@@ -400,4 +403,23 @@ proptest! {
         let all = scan(&machine, b"", None, u64::MAX);
         prop_assert_eq!(all, model.scan(b"", None, usize::MAX));
     }
+}
+
+#[test]
+fn a_revision_tells_whether_a_key_has_changed() {
+    let mut machine = Machine::default();
+    let mut execute = |command: Command<'_>| {
+        machine.execute(&command.encode());
+        (machine.revision(b"a"), machine.revision(b"b"))
+    };
+    let (a, b) = (&b"a"[..], &b"b"[..]);
+    assert_eq!(execute(Command::Put { key: a, value: b"1" }), (1, 0));
+    assert_eq!(execute(Command::Append { key: b, value: b"1" }), (1, 2));
+    assert_eq!(execute(Command::Append { key: b, value: b"1" }), (1, 3));
+    assert_eq!(execute(Command::Delete { key: a }), (4, 3));
+    assert_eq!(execute(Command::Delete { key: a }), (4, 3), "it was not there");
+    // Written again it has version 1 again, and another revision.
+    assert_eq!(execute(Command::CompareAndSet { key: a, expect: 0, value: b"1" }), (5, 3));
+    assert_eq!(machine.version(a), 1);
+    assert_eq!(machine.revision(b"c"), 4, "when a key was deleted last");
 }

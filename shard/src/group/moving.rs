@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv::{Item, Machine};
+use kv::{Machine, Part};
 use raft_core::state_machine::StateMachine;
 use raft_core::types::LogIndex;
 use raft_host::session::Sessions;
@@ -75,9 +75,9 @@ impl Leaving {
         }
     }
 
-    fn keys_after(&self, after: &[u8]) -> Option<Vec<Item>> {
+    fn keys_after(&self, after: &[u8]) -> Option<Vec<Part>> {
         let after = (!after.is_empty()).then_some(after);
-        let items = self.shard.machine.inner().items_after(after, PIECE_BYTES);
+        let items = self.shard.machine.inner().parts_after(after, PIECE_BYTES);
         (!items.is_empty()).then_some(items)
     }
 }
@@ -112,13 +112,13 @@ impl Arriving {
             }
             Cursor::Head(_) => self.head.extend_from_slice(data),
             Cursor::Keys(_) => {
-                let items: Vec<Item> = codec::decode(data).map_err(|_| foreign.clone())?;
+                let items: Vec<Part> = codec::decode(data).map_err(|_| foreign.clone())?;
                 let fits =
-                    |item: &Item| item.check().is_ok() && partition.shard_of(&item.key) == id;
+                    |item: &Part| item.check().is_ok() && partition.shard_of(&item.key) == id;
                 if !items.iter().all(fits) {
                     return Err(foreign);
                 }
-                items.into_iter().try_for_each(|item| self.keys.put_item(item)).expect("checked");
+                items.into_iter().try_for_each(|item| self.keys.put_part(item)).expect("checked");
             }
         }
         if let Some(next) = next {

@@ -226,7 +226,7 @@ fn the_layout_of_a_snapshot() {
     let lock = [&number(1)[..], &number(1), b"l", &number(3), &number(1)].concat();
     let holder = [&number(7)[..], &number(0), &number(2), b"me", &number(1000)].concat();
     let indexes = [number(3), number(4), number(3)].concat();
-    let no_keys = [&[2][..], &number(0)].concat();
+    let no_keys = [&[3][..], &[0; 24]].concat();
     assert_eq!(snapshot(&machine), [no_keys, lock, holder, indexes].concat());
 }
 
@@ -241,8 +241,8 @@ fn a_damaged_snapshot_is_refused() {
     }
     assert!(refused(&[&good[..], &[0]].concat()));
     assert!(refused(&[&[1], &good[1..]].concat()), "a version without locks");
-    // version, keys, locks; then name, token, and the number of claims.
-    let count_at = 1 + 8 + 8 + (8 + L.len()) + 8;
+    // version, keys and revisions, locks; then name, token, and the number of claims.
+    let count_at = 1 + 24 + 8 + (8 + L.len()) + 8;
     let with_count = |count: u64| {
         let mut bytes = good.clone();
         bytes[count_at..count_at + 8].copy_from_slice(&count.to_le_bytes());
