@@ -1,7 +1,7 @@
 //! The state of the locks: for each name a queue of claims, of which the first one holds the lock.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use super::snapshot::{PIECE_BYTES, read_array, read_bytes};
 use crate::codec;
 use crate::command::Reply;
 use crate::limits::{
-    CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, LOCK_NAME_BYTES_MAX, OWNER_BYTES_MAX, PAGE_KEYS_MAX,
+    CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, LEASE_MS_MAX, LEASE_MS_MIN, LOCK_NAME_BYTES_MAX,
+    OWNER_BYTES_MAX, PAGE_KEYS_MAX, check_lock_name,
 };
 use crate::lock::{
     Claimant, HolderId, Left, LockAnswer, LockCommand, LockPage, LockQuery, LockReply, LockState,
@@ -398,25 +399,43 @@ impl Locks {
         for _ in 0..number(source)? {
             let name: Arc<[u8]> = read_bytes(source, "lock", LOCK_NAME_BYTES_MAX)?.into();
             let (token, count) = (number(source)?, number(source)?);
-            let mut claims = VecDeque::new();
+            let wrong = |what: &str| SnapshotError(format!("the lock {name:?}: {what}"));
+            let mut lock = Lock { token, claims: VecDeque::new() };
             for _ in 0..count {
                 let claim = Claim::read(source)?;
-                let is_double = restored.leases.insert(claim.lease, name.clone()).is_some();
-                claims.push_back(claim);
-                let too_many = claims.len() > CLAIMS_OF_LOCK_MAX || restored.claims() > CLAIMS_MAX;
-                if is_double || too_many {
-                    return Err(SnapshotError(format!(
-                        "too many claims, or a lease twice: {name:?}"
-                    )));
+                if restored.leases.insert(claim.lease, name.clone()).is_some() {
+                    return Err(wrong("a lease that is another claim's as well"));
+                }
+                lock.claims.push_back(claim);
+                if lock.claims.len() > CLAIMS_OF_LOCK_MAX || restored.claims() > CLAIMS_MAX {
+                    return Err(wrong("too many claims"));
                 }
             }
-            let is_empty = claims.is_empty();
-            let shard = restored.shard_mut(&name);
-            if is_empty || shard.insert(name, Lock { token, claims }).is_some() {
-                return Err(SnapshotError("a lock without a claim, or twice".to_owned()));
+            check_lock_name(&name).map_err(|refusal| SnapshotError(refusal.to_string()))?;
+            lock.check().map_err(wrong)?;
+            if restored.shard_mut(&name).insert(name.clone(), lock).is_some() {
+                return Err(wrong("it is there twice"));
             }
         }
         Ok(restored)
+    }
+}
+
+impl Lock {
+    /// Whether commands can have made it.
+    fn check(&self) -> Result<(), &'static str> {
+        let first = self.claims.front().ok_or("nobody claims it")?;
+        if self.token < first.since {
+            return Err("it was given to its holder before that claimed it");
+        }
+        if !self.claims.iter().is_sorted_by(|earlier, later| earlier.since < later.since) {
+            return Err("its queue is not in the order of asking");
+        }
+        let holders: BTreeSet<HolderId> = self.claims.iter().map(|claim| claim.holder).collect();
+        if holders.len() < self.claims.len() {
+            return Err("two claims of one holder");
+        }
+        self.claims.iter().try_for_each(Claim::check)
     }
 }
 
@@ -433,6 +452,15 @@ impl Lock {
 }
 
 impl Claim {
+    /// Whether commands can have made it: each copy of its acquire begins a lease, and renewals do.
+    fn check(&self) -> Result<(), &'static str> {
+        match (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&self.lease_ms) {
+            false => Err("a lease that is too short or too long"),
+            true if self.since <= self.asked_at && self.asked_at <= self.lease => Ok(()),
+            true => Err("the entries of a claim are in no order"),
+        }
+    }
+
     fn read(source: &mut dyn SnapshotSource) -> Result<Self, SnapshotError> {
         let holder = u128::from_le_bytes(read_array(source)?);
         let owner = read_bytes(source, "lock's owner", OWNER_BYTES_MAX)?.into();

@@ -252,6 +252,42 @@ fn a_damaged_snapshot_is_refused() {
     assert!(refused(&with_count(0)) && refused(&with_count(u64::MAX)));
 }
 
+type Forge<'a> = &'a dyn Fn(&mut Lock);
+
+/// What no commands can have made.
+#[test]
+fn a_forged_snapshot_is_refused() {
+    let mut machine = Machine::default();
+    apply(&mut machine, 3, &[acquire(L, 7, true), acquire(L, 8, true), acquire(b"m", 7, true)]);
+    let good = machine.locks.clone();
+    let refused = |forge: Forge<'_>| {
+        let mut forged = Machine { locks: good.clone(), ..Machine::default() };
+        forge(forged.locks.shard_mut(L).get_mut(L).unwrap());
+        Machine::default().restore(&mut &snapshot(&forged)[..]).map_err(|error| error.to_string())
+    };
+    assert_eq!(refused(&|_| ()), Ok(()));
+    let all: [(Forge<'_>, &str); 10] = [
+        (&|lock| lock.claims.clear(), "nobody claims it"),
+        (&|lock| lock.token = 2, "before that claimed it"),
+        (&|lock| lock.claims.swap(0, 1), "before that claimed it"),
+        (&|lock| (lock.token, lock.claims[1].since) = (9, 2), "not in the order of asking"),
+        (&|lock| lock.claims[1].holder = 7, "two claims of one holder"),
+        (&|lock| lock.claims[1].lease = 3, "another claim's as well"),
+        (&|lock| lock.claims[1].lease_ms = 0, "too short or too long"),
+        (&|lock| lock.claims[1].lease_ms = u64::MAX, "too short or too long"),
+        (&|lock| lock.claims[1].asked_at = 9, "in no order"),
+        (&|lock| lock.claims[0].lease = 2, "in no order"),
+    ];
+    for (forge, what) in all {
+        let error = refused(forge).unwrap_err();
+        assert!(error.contains(what), "{error}; {what} was expected");
+    }
+    let mut unnamed = Machine::default();
+    let claims = good.get(b"m").unwrap().claims.clone();
+    unnamed.locks.shard_mut(b"").insert(Arc::from(&b""[..]), Lock { token: 5, claims });
+    assert!(Machine::default().restore(&mut &snapshot(&unnamed)[..]).is_err());
+}
+
 /// Some of these bytes are commands, of clients that nobody has thought of; the same for snapshots.
 #[test]
 fn changed_bytes_do_no_harm() {
