@@ -40,7 +40,10 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::{Left, LockAnswer, LockCommand, LockQuery, LockReply};
+    use crate::lock::{
+        Claimant, Left, LockAnswer, LockCommand, LockPage, LockQuery, LockReply, LockState,
+        LockSummary,
+    };
     use crate::{
         Command, Condition, Item, Page, Query, QueryReply, Refusal, Reply, Versioned, Write,
     };
@@ -112,29 +115,114 @@ mod tests {
         assert_eq!(page, expected);
     }
 
+    /// A version, the numbers of variants from the outside in, and what they hold.
+    fn layout(variants: &[u32], fields: &[&[u8]]) -> Vec<u8> {
+        let variants = variants.iter().flat_map(|variant| variant.to_le_bytes());
+        [1].into_iter().chain(variants).chain(fields.concat()).collect()
+    }
+
+    fn of_numbers(variants: &[u32], numbers: &[u64]) -> Vec<u8> {
+        let numbers: Vec<_> = numbers.iter().map(|number| number.to_le_bytes()).collect();
+        layout(variants, &numbers.iter().map(|number| &number[..]).collect::<Vec<_>>())
+    }
+
     #[test]
-    fn the_layout_of_what_is_about_locks_is_bincodes() {
-        let number = |number: u64| number.to_le_bytes();
-        let holder = (3_u128 << 64) | 2;
-        let (name, owner, lease_ms) = (&b"l"[..], &b"me"[..], 1000);
-        let lock = |command| Command::Lock(command).encode();
-        let acquire = lock(LockCommand::Acquire { name, holder, owner, lease_ms, wait: true });
-        let begin = [&[1, 5, 0, 0, 0][..], &[0; 4], &number(1), b"l", &number(2), &number(3)];
-        let end = [&number(2)[..], b"me", &number(1000), &[1]];
-        assert_eq!(acquire, [begin.concat(), end.concat()].concat());
-        let expire = lock(LockCommand::Expire { name, lease: 9 });
-        let expected = [&[1, 5, 0, 0, 0][..], &[3, 0, 0, 0], &number(1), b"l", &number(9)];
-        assert_eq!(expire, expected.concat());
-        let granted = Reply::Lock(LockReply::Granted { token: 7 }).encode();
-        assert_eq!(granted, [&[1, 8, 0, 0, 0][..], &[0; 4], &number(7)].concat());
-        let left = Reply::Lock(LockReply::Left(Left::AskedAgain)).encode();
-        assert_eq!(left, [1, 8, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0]);
-        let look = Query::Lock(LockQuery::Look { name }).encode();
-        assert_eq!(look, [&[1, 2, 0, 0, 0][..], &[0; 4], &number(1), b"l"].concat());
-        let nobody = QueryReply::Lock(LockAnswer::Lock(None)).encode();
-        assert_eq!(nobody, [1, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
-        for length in 0..acquire.len() {
-            assert!(Command::decode(&acquire[..length]).is_err(), "cut at {length}");
+    fn every_command_and_query_about_locks_has_its_layout() {
+        let [one, two, three, five, seven] = [1u64, 2, 3, 5, 7].map(u64::to_le_bytes);
+        let (name, owner, lease_ms, holder) = (&b"l"[..], &b"me"[..], 7, (3_u128 << 64) | 2);
+        let (named, held): ([&[u8]; 2], [&[u8]; 2]) = ([&one, b"l"], [&two, &three]);
+        let claim = [named, held].concat().concat();
+        let acquire = |wait| LockCommand::Acquire { name, holder, owner, lease_ms, wait };
+        for (command, variant, fields) in [
+            (acquire(false), 0, [&claim[..], &two, b"me", &seven, &[0]].concat()),
+            (acquire(true), 0, [&claim[..], &two, b"me", &seven, &[1]].concat()),
+            (LockCommand::Release { name, holder, token: 5 }, 1, [&claim[..], &five].concat()),
+            (LockCommand::Renew { name, holder, token: 5 }, 2, [&claim[..], &five].concat()),
+            (LockCommand::Expire { name, lease: 5 }, 3, [&named.concat()[..], &five].concat()),
+        ] {
+            let bytes = Command::Lock(command).encode();
+            assert_eq!(bytes, layout(&[5, variant], &[&fields]), "{command:?}");
+            assert_eq!(Command::decode(&bytes), Ok(Command::Lock(command)));
+            for length in 0..bytes.len() {
+                assert!(Command::decode(&bytes[..length]).is_err(), "cut at {length}");
+            }
+        }
+        let list = |after| LockQuery::List { prefix: b"l", after, limit: 5 };
+        for (query, variant, fields) in [
+            (LockQuery::Look { name }, 0, named.concat()),
+            (list(None), 1, [&named.concat()[..], &[0], &five].concat()),
+            (list(Some(b"me")), 1, [&named.concat()[..], &[1], &two, b"me", &five].concat()),
+        ] {
+            let bytes = Query::Lock(query).encode();
+            assert_eq!(bytes, layout(&[2, variant], &[&fields]), "{query:?}");
+            assert_eq!(Query::decode(&bytes), Ok(Query::Lock(query)));
+        }
+    }
+
+    #[test]
+    fn every_reply_and_answer_about_locks_has_its_layout() {
+        for (reply, variants, numbers) in [
+            (LockReply::Granted { token: 7 }, &[0][..], &[7][..]),
+            (LockReply::Waiting { ahead: 7 }, &[1], &[7]),
+            (LockReply::Held { token: 7, waiters: 8 }, &[2], &[7, 8]),
+            (LockReply::NoRoom { claims: 7, claims_max: 8 }, &[3], &[7, 8]),
+            (LockReply::Released, &[4], &[]),
+            (LockReply::NotHolder { token: 7 }, &[5], &[7]),
+            (LockReply::Left(Left::Expired), &[6, 0], &[]),
+            (LockReply::Left(Left::GivenUp), &[6, 1], &[]),
+            (LockReply::Left(Left::AskedAgain), &[6, 2], &[]),
+            (LockReply::Expired, &[7], &[]),
+            (LockReply::Late, &[8], &[]),
+        ] {
+            let bytes = Reply::Lock(reply).encode();
+            assert_eq!(bytes, of_numbers(&[&[8], variants].concat(), numbers), "{reply:?}");
+            assert_eq!(Reply::decode(&bytes), Ok(Reply::Lock(reply)));
+        }
+        let [one, two, three, seven] = [1u64, 2, 3, 7].map(u64::to_le_bytes);
+        let holder = Claimant { id: (3_u128 << 64) | 2, owner: b"me".to_vec(), lease_ms: 7 };
+        let claimant = [&two[..], &three, &two, b"me", &seven].concat();
+        let waiters = vec![holder.clone()];
+        let state = LockState { token: 7, holder, waiters };
+        let summary =
+            LockSummary { name: b"l".to_vec(), token: 7, owner: b"me".to_vec(), waiters: 3 };
+        let page = LockPage { locks: vec![summary], has_more: true };
+        let listed = [&one[..], &one, b"l", &seven, &two, b"me", &three, &[1]].concat();
+        for (answer, variant, fields) in [
+            (LockAnswer::Lock(None), 0, vec![0]),
+            (
+                LockAnswer::Lock(Some(state)),
+                0,
+                [&[1][..], &seven, &claimant, &one, &claimant].concat(),
+            ),
+            (LockAnswer::Page(page), 1, listed),
+        ] {
+            let answer = QueryReply::Lock(answer);
+            assert_eq!(answer.encode(), layout(&[3, variant], &[&fields]), "{answer:?}");
+            assert_eq!(QueryReply::decode(&answer.encode()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_layout() {
+        let (bytes, bytes_max, parts, parts_max) = (7, 8, 7, 8);
+        for (refusal, variant, numbers) in [
+            (Refusal::KeyEmpty, 0, &[][..]),
+            (Refusal::KeyTooLong { bytes, bytes_max }, 1, &[7, 8]),
+            (Refusal::ValueTooLong { bytes, bytes_max }, 2, &[7, 8]),
+            (Refusal::BatchOfTooMany { parts, parts_max }, 3, &[7, 8]),
+            (Refusal::BatchTooLong { bytes, bytes_max }, 4, &[7, 8]),
+            (Refusal::LimitZero, 5, &[]),
+            (Refusal::Malformed, 6, &[]),
+            (Refusal::LockNameEmpty, 7, &[]),
+            (Refusal::LockNameTooLong { bytes, bytes_max }, 8, &[7, 8]),
+            (Refusal::OwnerTooLong { bytes, bytes_max }, 9, &[7, 8]),
+            (Refusal::LeaseOutOfRange { ms: 7, ms_min: 8, ms_max: 9 }, 10, &[7, 8, 9]),
+        ] {
+            let (reply, answer) = (Reply::Refused(refusal), QueryReply::Refused(refusal));
+            assert_eq!(reply.encode(), of_numbers(&[7, variant], numbers), "{refusal:?}");
+            assert_eq!(answer.encode(), of_numbers(&[2, variant], numbers), "{refusal:?}");
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+            assert_eq!(QueryReply::decode(&answer.encode()), Ok(answer));
         }
     }
 
