@@ -12,9 +12,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Members;
-use kv::{Client, Error, KEY_BYTES_MAX, Query, Refusal, VALUE_BYTES_MAX};
+use kv::server::GROUP;
+use kv::{
+    Client, Command, Error, KEY_BYTES_MAX, Query, QueryReply, Refusal, Reply, VALUE_BYTES_MAX,
+};
+use raft_host::outcome::{NotAppended, ProposeError};
 use raft_host::rpc::{RpcClient, RpcOptions};
-use raft_host::session::{Answer, Limits, Session};
+use raft_host::session::{Answer, Limits, Session, without_session};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const MIB: usize = 1 << 20;
 
@@ -28,7 +33,7 @@ fn members(name: &str) -> (Members, Client) {
 
 #[test]
 fn what_can_not_be_stored_is_refused_by_name_and_everything_else_is_bytes() {
-    let (members, mut client) = members("refused");
+    let (_members, mut client) = members("refused");
     assert_eq!(client.put(b"", b"v"), Err(Error::Refused(Refusal::KeyEmpty)));
     assert_eq!(client.get(b""), Err(Error::Refused(Refusal::KeyEmpty)));
     let long = vec![b'k'; MIB];
@@ -46,12 +51,64 @@ fn what_can_not_be_stored_is_refused_by_name_and_everything_else_is_bytes() {
     assert_eq!(client.get(&key), Ok(Some(value)));
     assert_eq!(client.put(b"\xc3\x28\x00\n", b"\xfe\xff"), Ok(1));
     assert_eq!(client.get(b"\xc3\x28\x00\n"), Ok(Some(b"\xfe\xff".to_vec())));
-    // A command past the clerk's own check, as another client might send it.
-    let rpc = RpcClient::new(
-        members.cluster.members().map(|(_, member)| member.clients()).collect::<Vec<_>>(),
-    );
-    let answer = rpc.query(kv::server::GROUP, b"no query at all").unwrap();
-    assert!(!answer.is_empty(), "it is answered all the same");
+}
+
+/// The clerk refuses these before they are sent. Other clients may send them all the same.
+#[test]
+fn what_other_clients_send_is_refused_by_the_servers() {
+    let (members, mut client) = members("raw");
+    let servers = members.cluster.members().map(|(_, member)| member.clients());
+    let rpc = RpcClient::new(servers);
+    let answer = rpc.query(GROUP, b"no query at all").unwrap();
+    assert_eq!(QueryReply::decode(&answer), Ok(QueryReply::Refused(Refusal::Malformed)));
+    let propose = |command: &[u8]| rpc.propose(GROUP, &without_session(command));
+    let refused = |command: &[u8]| match Answer::read(&propose(command).unwrap()).unwrap() {
+        Answer::Applied(reply) => match Reply::decode(&reply) {
+            Ok(Reply::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(b"no command at all"), Refusal::Malformed);
+    let put = |key: &[u8], value: &[u8]| Command::Put { key, value }.encode();
+    assert_eq!(refused(&put(b"", b"v")), Refusal::KeyEmpty);
+    let (bytes, bytes_max) = (100_000, KEY_BYTES_MAX as u64);
+    let long = vec![b'k'; MIB];
+    assert_eq!(refused(&put(&long[..100_000], b"v")), Refusal::KeyTooLong { bytes, bytes_max });
+    let (bytes, bytes_max) = (800_000, VALUE_BYTES_MAX as u64);
+    let value = vec![b'v'; 7 * MIB];
+    assert_eq!(refused(&put(b"k", &value[..800_000])), Refusal::ValueTooLong { bytes, bytes_max });
+    // These don't reach the log.
+    for command in [put(&long, b"v"), put(b"k", &value)] {
+        let end = propose(&command);
+        let too_large = Err(ProposeError::NotAppended(NotAppended::TooLarge {
+            bytes: without_session(&command).len(),
+            bytes_max: MIB,
+        }));
+        assert_eq!(end, too_large);
+    }
+    assert_eq!(client.get(b"k"), Ok(None));
+    assert_eq!(client.put(b"after", b"1"), Ok(1));
+}
+
+/// A request of 64 MiB, which no client of ours would send, is not read to its end.
+#[test]
+fn a_frame_that_is_too_long_ends_its_connection() {
+    let (members, mut client) = members("long");
+    let before = memory(members.process(1));
+    let mut header = frame_of_a_read(b"before");
+    header.truncate(16);
+    header[8..12].copy_from_slice(&(64 * MIB as u32).to_le_bytes());
+    let crc = raft_core::checksum::crc32c(&header);
+    header.extend(crc.to_le_bytes());
+    let mut stream = TcpStream::connect(members.cluster.member(1).unwrap().clients()).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&header).unwrap();
+    let piece = vec![b'x'; MIB];
+    let taken = (0..64).take_while(|_| stream.write_all(&piece).is_ok()).count();
+    let more = memory(members.process(1)).saturating_sub(before);
+    println!("{taken} MiB of 64 were taken; {} KiB more", more >> 10);
+    assert!(taken < 16 && more < 16 * MIB, "{taken} MiB taken, {more} bytes more");
     assert_eq!(client.put(b"after", b"1"), Ok(1));
 }
 
@@ -61,11 +118,11 @@ fn an_expired_session_is_never_opened_again_by_itself() {
     let servers: Vec<String> =
         members.cluster.members().map(|(_, member)| member.clients()).collect();
     let rpc = RpcClient::new(servers);
-    let propose = |bytes: &[u8]| rpc.propose(kv::server::GROUP, bytes).unwrap();
+    let propose = |bytes: &[u8]| rpc.propose(GROUP, bytes).unwrap();
     let mut session = Session::new(7);
     let Answer::Opened(id) = Answer::read(&propose(&session.open())).unwrap() else { panic!() };
     session.opened(id);
-    let put = kv::Command::Put { key: b"k", value: b"v" }.encode();
+    let put = Command::Put { key: b"k", value: b"v" }.encode();
     let put = session.next(&put).unwrap();
     assert!(matches!(Answer::read(&propose(&put)).unwrap(), Answer::Applied(_)));
 
@@ -74,7 +131,7 @@ fn an_expired_session_is_never_opened_again_by_itself() {
     for clients in others.collect::<Vec<_>>().chunks(1024) {
         let opened: Vec<_> = clients
             .iter()
-            .map(|client| rpc.begin_propose(kv::server::GROUP, &Session::new(*client).open()))
+            .map(|client| rpc.begin_propose(GROUP, &Session::new(*client).open()))
             .collect();
         opened.into_iter().for_each(|opening| drop(opening.wait().unwrap()));
     }
@@ -92,7 +149,7 @@ fn frame_of_a_read(key: &[u8]) -> Vec<u8> {
     options.request_timeout = Duration::from_millis(300);
     let client = RpcClient::with_options([address], options);
     let query = Query::Get { key }.encode();
-    let asks = thread::spawn(move || client.query(kv::server::GROUP, &query));
+    let asks = thread::spawn(move || client.query(GROUP, &query));
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut frame = Vec::new();
@@ -132,11 +189,12 @@ fn memory(process: u32) -> usize {
     kib << 10
 }
 
-/// How many files a process may have open.
+/// Lets this process, and those that it starts from now on, have as many files open as may be.
 fn files_max() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    limit.maximum.map_or(usize::MAX, |files| files as usize)
 }
 
 /// The slowest of some writes and reads.
@@ -175,15 +233,21 @@ fn clients_that_never_read_or_never_end_a_request_cost_little_and_harm_nobody() 
     let more = after.saturating_sub(before);
     println!("{asked} answers of 512 KiB never read: {} MiB more; slowest {slowest:?}", more / MIB);
     assert!(asked > 24 * 20, "they were hardly rude: {asked}");
-    // What may wait for one client is 8 MiB, and a little for what is under way.
-    assert!(more < 24 * 16 * MIB, "{more} bytes more");
+    // What may wait for one client is 8 MiB, and some 6 or 7 do; where answers were made that nobody took,
+    // it was 190.
+    assert!(more < 24 * 10 * MIB, "{more} bytes more");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
 #[test]
 fn ten_thousand_idle_connections_cost_little_and_harm_nobody() {
+    let files = files_max();
     let (members, mut client) = members("idle");
-    let wanted = 10_000.min(files_max().saturating_sub(1_000));
+    let wanted = 10_000.min(files.saturating_sub(1_000));
+    if wanted < 10_000 {
+        println!("only {wanted} connections are tried: a process may have {files} files open here");
+    }
+    assert!(wanted >= 1_000, "raise the hard limit of open files (ulimit -Hn), it is {files}");
     let target = members.cluster.member(1).unwrap().clients();
     let before = memory(members.process(1));
     let idle: Vec<TcpStream> = (0..wanted).map(|_| TcpStream::connect(&target).unwrap()).collect();
