@@ -11,7 +11,7 @@ pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 
 /// The most bytes of all changes together, as they stand in a snapshot. Nothing is ever dropped, so this is
 /// the end: some 100,000 changes of a usual size (three servers join, four of twelve shards move).
-pub const HISTORY_BYTES_MAX: u64 = 32 << 20;
+pub const HISTORY_BYTES_MAX: u64 = 16 << 20;
 
 /// Something that makes a configuration. Goes through the log, in a session
 /// (`raft_host::session::Sessions`), so that a retry makes no second one. Replies [`Reply`].

@@ -14,9 +14,8 @@ use crate::partition::Partition;
 
 /// The controller as a state machine. Wrap it in `raft_host::session::Sessions`, so that retries do no harm.
 ///
-/// Memory: the changes that the configurations are made of, [`HISTORY_BYTES_MAX`] at most as they stand in a
-/// snapshot and some four times of that in memory, and at most twice as much again of whole configurations,
-/// so that old ones are found. A change has usually some 300 bytes.
+/// Memory: [`HISTORY_BYTES_MAX`] of changes as they stand in a snapshot, and at worst eight times of that in
+/// memory, with the whole configurations by which old ones are found. A change has usually some 170 bytes.
 #[derive(Clone, Debug)]
 pub struct Machine {
     partition: Partition,
