@@ -3,7 +3,7 @@
 use kv::{Query as KvQuery, QueryReply as KvReply};
 use raft_host::outcome::QueryError;
 
-use crate::config::{Config, Num};
+use crate::config::{Config, ConfigError, Num};
 use crate::controller;
 use crate::net::{Net, Target};
 
@@ -34,6 +34,9 @@ pub enum NoConfig {
     /// What stands there is none.
     #[error("what stands in the place of the configuration is none")]
     Unreadable,
+    /// What stands there makes no sense for this cluster.
+    #[error("what stands in the place of the configuration makes no sense: {0}")]
+    Senseless(ConfigError),
 }
 
 impl Configs {

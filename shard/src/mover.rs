@@ -34,7 +34,8 @@ pub struct Mover<N> {
 pub enum Changed {
     /// The configuration is in force.
     Done,
-    /// Nothing was done: this number, or a higher one, is in force or on its way already.
+    /// Nothing was done, or nothing more had to be: this number, or a higher one, is in force or on its way
+    /// already.
     Late,
 }
 
@@ -120,13 +121,15 @@ impl<N: Net> Mover<N> {
     /// [`MoveError`] says what is in the way.
     pub async fn init(&self, config: &Config) -> Result<Changed, MoveError> {
         config.check(&self.partition)?;
-        let current = self.read(CURRENT).await?;
-        if current.config.is_some() {
-            return Ok(Changed::Late);
+        // Number 0 is what a group has seen that has seen nothing: it would refuse the shards as stale.
+        if config.num == 0 {
+            return Err(MoveError::Hole { expected: 1 });
         }
-        let nobody = Config { num: 0, ..Config::new(&self.partition) };
-        self.carry_out(&nobody, config).await?;
-        self.post(CURRENT, config, current.version).await
+        let (next, current) = self.posted().await?;
+        match current.config {
+            Some(_) => Ok(Changed::Late),
+            None => self.begin(config, &next, &current).await,
+        }
     }
 
     /// The configuration that is in force.
@@ -144,30 +147,13 @@ impl<N: Net> Mover<N> {
     /// [`MoveError`] says how far it may have come.
     pub async fn change(&self, config: &Config) -> Result<Changed, MoveError> {
         config.check(&self.partition)?;
-        let (current, next) = (self.read(CURRENT).await?, self.read(NEXT).await?);
+        let (next, current) = self.posted().await?;
         let now = current.config.as_ref().ok_or(NoConfig::NotThere)?;
         if config.num <= now.num || config.num < next.num() {
             return Ok(Changed::Late);
         }
-        if config.num > now.num + 1 {
-            return Err(MoveError::Hole { expected: now.num + 1 });
-        }
-        let left = |shard: &ShardId| config.group_of(*shard) == 0 && now.group_of(*shard) != 0;
-        if let Some(shard) = (0..self.partition.shards).find(left) {
-            return Err(MoveError::Homeless { shard });
-        }
-        if next.config.as_ref() != Some(config) {
-            // Somebody else has begun another change of this number.
-            if next.num() == config.num {
-                return Ok(Changed::Late);
-            }
-            if self.post(NEXT, config, next.version).await? == Changed::Late {
-                return Ok(Changed::Late);
-            }
-        }
-        self.carry_out(now, config).await?;
-        self.post(CURRENT, config, current.version).await?;
-        Ok(Changed::Done)
+        self.check_next(now, config)?;
+        self.begin(config, &next, &current).await
     }
 
     /// Finishes what a controller has begun that is there no more. To be called when a controller starts.
@@ -175,18 +161,61 @@ impl<N: Net> Mover<N> {
     /// # Errors
     /// [`MoveError`] says what is in the way.
     pub async fn recover(&self) -> Result<Changed, MoveError> {
-        let (current, next) = (self.read(CURRENT).await?, self.read(NEXT).await?);
-        match (&current.config, &next.config) {
-            (Some(now), Some(config)) if config.num > now.num => {
-                self.carry_out(now, config).await?;
-                self.post(CURRENT, config, current.version).await?;
-                Ok(Changed::Done)
-            }
-            _ => Ok(Changed::Late),
+        let (next, current) = self.posted().await?;
+        let Some(config) = next.config.filter(|config| config.num > current.num()) else {
+            return Ok(Changed::Late);
+        };
+        if let Some(now) = &current.config {
+            self.check_next(now, &config)?;
+        }
+        self.finish(&config, &current).await
+    }
+
+    /// Whether a configuration may follow another one.
+    fn check_next(&self, now: &Config, config: &Config) -> Result<(), MoveError> {
+        if config.num != now.num + 1 {
+            return Err(MoveError::Hole { expected: now.num + 1 });
+        }
+        let left = |shard: &ShardId| config.group_of(*shard) == 0 && now.group_of(*shard) != 0;
+        match (0..self.partition.shards).find(left) {
+            Some(shard) => Err(MoveError::Homeless { shard }),
+            None => Ok(()),
         }
     }
 
+    /// Says that a configuration is next, unless somebody else has said so of another one, and sees to it.
+    async fn begin(
+        &self,
+        config: &Config,
+        next: &Posted,
+        current: &Posted,
+    ) -> Result<Changed, MoveError> {
+        if next.config.as_ref() != Some(config) {
+            let is_first = current.config.is_none() && next.config.is_none();
+            let is_free = is_first || current.config.is_some() && next.num() < config.num;
+            if !is_free || self.post(NEXT, config, next.version).await? == Changed::Late {
+                return Ok(Changed::Late);
+            }
+        }
+        self.finish(config, current).await
+    }
+
+    async fn finish(&self, config: &Config, current: &Posted) -> Result<Changed, MoveError> {
+        let nobody = Config::new(&self.partition);
+        self.carry_out(current.config.as_ref().unwrap_or(&nobody), config).await?;
+        // Whoever is faster has posted the same.
+        self.post(CURRENT, config, current.version).await?;
+        Ok(Changed::Done)
+    }
+
     // The store.
+
+    /// What is next, and what is in force. In this order: so the former is the latter, or follows on it, or is
+    /// done with; the other way round, two changes might lie between them.
+    async fn posted(&self) -> Result<(Posted, Posted), MoveError> {
+        let next = self.read(NEXT).await?;
+        Ok((next, self.read(CURRENT).await?))
+    }
 
     async fn read(&self, key: &[u8]) -> Result<Posted, MoveError> {
         let deadline = self.deadline();
@@ -205,7 +234,10 @@ impl<N: Net> Mover<N> {
         let Some(found) = answer.value().map_err(|_| NoConfig::Unreadable)? else {
             return Ok(Posted { config: None, version: 0 });
         };
-        let config = serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
+        let config: Config =
+            serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
+        // By one for another cluster, shards that have keys would seem to be nobody's.
+        config.check(&self.partition).map_err(NoConfig::Senseless)?;
         Ok(Posted { config: Some(config), version: found.version })
     }
 
