@@ -13,6 +13,7 @@ mod groups;
 #[allow(dead_code, reason = "it has what the labs of the store need, too")]
 mod lab;
 mod pulled;
+mod pushed;
 mod shardctrler;
 mod stable;
 #[allow(dead_code, reason = "tests of faults are to use the rest")]
