@@ -7,14 +7,15 @@ use bytes::Bytes;
 use kv::versioned::Attempts;
 use kv::{Command as Kv, GetError, PutError, Query as KvQuery, QueryReply as KvAnswer};
 use kv::{Reply as KvReply, Versioned};
-use raft_host::outcome::{NotAppended, ProposeError, Unknown};
+use raft_host::outcome::{NotAppended, ProposeError, ProposeResult, Unknown};
 use raft_host::session::{Answer, Session, SessionError, without_session};
 
 use crate::configs::Configs;
 use crate::group::Refusal;
-use crate::net::Net;
+use crate::net::{Net, all};
 use crate::partition::{Partition, ShardId};
 use crate::router::{Router, Way, nobody};
+use crate::store::{self, TxnId};
 
 /// A client of a sharded store. Each change is applied exactly once, however often it was sent, and to however
 /// many groups: the client keeps a session with each shard, which moves with the shard.
@@ -25,6 +26,8 @@ pub struct Clerk<N> {
     router: Router<N>,
     client: u128,
     sessions: BTreeMap<ShardId, Session>,
+    /// How many transactions there were.
+    txns: u32,
     patience: Duration,
 }
 
@@ -56,7 +59,8 @@ impl<N: Net> Clerk<N> {
     /// clients may have the same.
     pub fn new(net: N, partition: Partition, configs: Configs, client: u128) -> Self {
         let router = Router::new(net, partition, configs);
-        Clerk { router, client, sessions: BTreeMap::new(), patience: Duration::from_secs(10) }
+        let (sessions, patience) = (BTreeMap::new(), Duration::from_secs(10));
+        Clerk { router, client, sessions, txns: 0, patience }
     }
 
     /// How long one operation may take, all retries included. 10 s by default.
@@ -115,9 +119,13 @@ impl<N: Net> Clerk<N> {
         let query = KvQuery::Get { key };
         query.check()?;
         let shard = self.router.shard_of(key);
-        let answer = self.router.ask(shard, &query.encode(), self.patience).await?;
-        let answer = KvAnswer::decode(&answer).map_err(|_| kv::Error::OtherVersion)?;
-        Ok(answer.value()?)
+        let query = query.encode();
+        match self.router.ask(shard, &store::Query::Plain(&query), self.patience).await? {
+            store::QueryReply::Plain(answer) => {
+                Ok(KvAnswer::decode(&answer).map_err(|_| kv::Error::OtherVersion)?.value()?)
+            }
+            _ => Err(kv::Error::OtherVersion.into()),
+        }
     }
 
     /// Value and version of a key, as [`kv::VersionedClient::get`].
@@ -145,7 +153,8 @@ impl<N: Net> Clerk<N> {
     ) -> Result<u64, PutError> {
         let command = Kv::CompareAndSet { key, expect: version, value };
         command.check()?;
-        let (shard, bytes) = (self.router.shard_of(key), without_session(&command.encode()));
+        let command = store::Command::Plain(&command.encode()).encode();
+        let (shard, bytes) = (self.router.shard_of(key), without_session(&command));
         let mut way = self.router.way(self.patience);
         let mut attempts = Attempts::default();
         loop {
@@ -153,8 +162,9 @@ impl<N: Net> Clerk<N> {
                 Ok(end) => end,
                 Err(_) => return Err(PutError::OtherVersion),
             };
-            // A group that does not serve the shard has surely not done it.
+            // What has not reached the shard is surely not done.
             let end = end.unwrap_or_else(|| Err(ProposeError::NotAppended(nobody())));
+            let end = end.and_then(|answer| plain_answer(&answer));
             if let Some(end) = attempts.judge(end) {
                 return end;
             }
@@ -168,13 +178,30 @@ impl<N: Net> Clerk<N> {
     async fn change(&mut self, key: &[u8], command: &Kv<'_>) -> Result<KvReply, Error> {
         command.check()?;
         let (shard, command) = (self.router.shard_of(key), command.encode());
-        let reply = self.propose(shard, &command).await?;
-        Ok(KvReply::decode(&reply).map_err(|_| kv::Error::OtherVersion)?)
+        let reply = self.propose(shard, &store::Command::Plain(&command)).await?;
+        match store::Reply::decode(&reply) {
+            Ok(store::Reply::Plain(reply)) => {
+                Ok(KvReply::decode(reply).map_err(|_| kv::Error::OtherVersion)?)
+            }
+            _ => Err(kv::Error::OtherVersion.into()),
+        }
     }
 
     /// Has a command applied by a shard, exactly once.
-    async fn propose(&mut self, shard: ShardId, command: &[u8]) -> Result<Bytes, Error> {
-        let mut way = self.router.way(self.patience);
+    pub(crate) async fn propose(
+        &mut self,
+        shard: ShardId,
+        command: &store::Command<'_>,
+    ) -> Result<Bytes, Error> {
+        self.propose_bytes(shard, &command.encode()).await
+    }
+
+    pub(crate) async fn propose_bytes(
+        &mut self,
+        shard: ShardId,
+        command: &[u8],
+    ) -> Result<Bytes, Error> {
+        let mut way = self.way();
         loop {
             self.open(shard, &mut way).await?;
             let bytes = self.session(shard).next(command).expect("the session is open");
@@ -195,6 +222,53 @@ impl<N: Net> Clerk<N> {
                 }
             }
         }
+    }
+
+    pub(crate) fn router(&self) -> &Router<N> {
+        &self.router
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn way(&self) -> Way {
+        self.router.way(self.patience)
+    }
+
+    /// A name for a transaction that began then; no two have the same.
+    pub(crate) fn next_txn(&mut self, began: u64) -> TxnId {
+        self.txns = self.txns.wrapping_add(1);
+        TxnId { began, client: self.client, attempt: self.txns }
+    }
+
+    /// Has one command applied by each of several shards, all at once.
+    pub(crate) async fn propose_all(
+        &mut self,
+        commands: Vec<(ShardId, Vec<u8>)>,
+    ) -> Result<Vec<Result<Bytes, Error>>, Error> {
+        let mut wrapped = Vec::new();
+        for (shard, command) in commands {
+            let mut way = self.way();
+            self.open(shard, &mut way).await?;
+            let bytes = self.session(shard).next(&command).expect("the session is open");
+            wrapped.push((shard, bytes));
+        }
+        let (router, patience) = (&self.router, self.patience);
+        let ends = wrapped.iter().map(|(shard, bytes)| async move {
+            match router.send(*shard, bytes, &mut router.way(patience)).await? {
+                Answer::Applied(reply) => Ok(reply),
+                Answer::Malformed => Err(SessionError::OtherVersion.into()),
+                _ => Err(SessionError::Expired.into()),
+            }
+        });
+        let ends: Vec<Result<Bytes, Error>> = all(ends).await;
+        for ((shard, _), end) in wrapped.iter().zip(&ends) {
+            if *end == Err(SessionError::Expired.into()) {
+                self.session(*shard).expired();
+            }
+        }
+        Ok(ends)
     }
 
     fn session(&mut self, shard: ShardId) -> &mut Session {
@@ -222,5 +296,17 @@ impl<N: Net> Clerk<N> {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The answer to a command of the store, as if there were no transactions.
+fn plain_answer(answer: &Bytes) -> ProposeResult {
+    let other_version = ProposeError::Unknown(Unknown::Bug);
+    let Ok(Answer::Applied(reply)) = Answer::read(answer) else { return Err(other_version) };
+    match store::Reply::decode(&reply) {
+        Ok(store::Reply::Plain(reply)) => {
+            Ok(Answer::Applied(Bytes::copy_from_slice(reply)).to_bytes().into())
+        }
+        _ => Err(other_version),
     }
 }

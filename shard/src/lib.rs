@@ -25,6 +25,9 @@ pub mod mover;
 pub mod net;
 pub mod partition;
 mod router;
+pub mod settler;
+pub mod store;
+pub mod txn;
 
 pub use agent::Agent;
 pub use clerk::Clerk;
@@ -33,3 +36,5 @@ pub use config::{Config, ConfigError, Gid, Num};
 pub use group::{Group, Kind};
 pub use mover::Mover;
 pub use partition::{KeyHash, Partition, ShardId};
+pub use settler::Settler;
+pub use txn::{Transaction, TxnError};

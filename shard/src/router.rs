@@ -13,6 +13,7 @@ use crate::configs::Configs;
 use crate::group::{Command, Query, QueryReply, Refusal, Reply};
 use crate::net::{Net, Target, tell};
 use crate::partition::{Partition, ShardId};
+use crate::store;
 
 /// The first wait before something is asked again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -113,8 +114,8 @@ impl<N: Net> Router<N> {
         }
     }
 
-    /// Sends something to whoever serves a shard, once: what the shard's sessions answered, or `None` where that
-    /// one does not serve it.
+    /// Sends something to whoever serves a shard, once: what the shard's sessions answered, or `None` where it
+    /// has not reached them.
     pub(crate) async fn attempt(
         &self,
         shard: ShardId,
@@ -128,26 +129,34 @@ impl<N: Net> Router<N> {
         };
         match Reply::decode(&reply) {
             Ok(Reply::Client(answer)) => Ok(Some(Ok(Bytes::copy_from_slice(answer)))),
-            Ok(Reply::WrongGroup) => Ok(None),
+            Ok(Reply::WrongGroup | Reply::Locked { .. }) => Ok(None),
             Ok(Reply::Refused(refusal)) => Err(refusal),
             _ => Err(Refusal::Malformed),
         }
     }
 
-    /// Asks whoever serves a shard, until there is an answer, or time runs out.
+    /// Asks whoever serves a shard, until there is an answer that no transaction is in the way of, or time runs
+    /// out.
     pub(crate) async fn ask(
         &self,
         shard: ShardId,
-        query: &[u8],
+        query: &store::Query<'_>,
         patience: Duration,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<store::QueryReply, Error> {
+        let query = &query.encode()[..];
         let mut way = self.way(patience);
         let mut error = QueryError::Unreachable("nobody serves the shard".to_owned());
         loop {
             if let Some(target) = self.target(shard).await {
                 match self.net.query(&target, Query::Client { shard, query }.encode()).await {
                     Ok(answer) => match QueryReply::decode(&answer) {
-                        Ok(QueryReply::Client(answer)) => return Ok(answer),
+                        Ok(QueryReply::Client(answer)) => {
+                            match store::QueryReply::decode(&answer) {
+                                Ok(store::QueryReply::Locked { .. }) => error = QueryError::Busy,
+                                Ok(answer) => return Ok(answer),
+                                Err(_) => return Err(kv::Error::OtherVersion.into()),
+                            }
+                        }
                         Ok(QueryReply::WrongGroup) => {}
                         Ok(QueryReply::Refused(refusal)) => return Err(Error::Group(refusal)),
                         _ => return Err(kv::Error::OtherVersion.into()),

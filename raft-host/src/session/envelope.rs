@@ -183,7 +183,8 @@ impl Answer {
         }
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// As it travels: for machines that stand around sessions.
+    pub fn to_bytes(&self) -> Vec<u8> {
         match self {
             Answer::Opened(id) => {
                 let mut bytes = vec![0];

@@ -3,13 +3,15 @@
 use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
 use crate::config::{Config, ConfigError, Gid, Num};
 use crate::partition::ShardId;
+use crate::store::TxnId;
 
 /// Something that changes a group. Goes through its log. All but the first one name the number of the
 /// configuration that they serve, and may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub enum Command<'a> {
-    /// A client's command to a shard: a `kv::Command` of its session there (`raft_host::session::Session`), or
-    /// of none. Replies [`Reply::Client`], perhaps much later, or [`Reply::WrongGroup`].
+    /// A client's command to a shard: a [`store::Command`](crate::store::Command) of its session there (`raft_host::session::Session`), or
+    /// of none. Replies [`Reply::Client`], perhaps much later, [`Reply::WrongGroup`] or
+    /// [`Reply::Locked`].
     Client {
         /// The shard.
         shard: ShardId,
@@ -90,6 +92,12 @@ pub enum Reply<'a> {
     /// This group does not serve the shard. The command has changed nothing, and has not used up its
     /// number.
     WrongGroup,
+    /// A transaction has locked what the command is about. The command has changed nothing, and has not used up
+    /// its number: it is to be sent again, soon.
+    Locked {
+        /// The transaction.
+        txn: TxnId,
+    },
     /// The shard is frozen, by this command or before, and can be fetched.
     Frozen,
     /// The shard was frozen in this configuration, and was deleted since: whoever has it now, has all of it.
@@ -170,7 +178,7 @@ pub enum Refusal {
 /// Something that only reads a group.
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub enum Query<'a> {
-    /// A client's query to a shard (`kv::Query`). Answers [`QueryReply::Client`] or
+    /// A client's query to a shard: a [`store::Query`](crate::store::Query). Answers [`QueryReply::Client`] or
     /// [`QueryReply::WrongGroup`].
     Client {
         /// The shard.
@@ -194,7 +202,7 @@ pub enum Query<'a> {
 /// What a group answers to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub enum QueryReply {
-    /// What the shard answered (`kv::QueryReply`).
+    /// What the shard answered: a [`store::QueryReply`](crate::store::QueryReply).
     Client(Vec<u8>),
     /// This group does not serve the shard.
     WrongGroup,
@@ -228,6 +236,8 @@ pub struct SlotState {
     pub seen: Num,
     /// If the shard is served: how many keys it has.
     pub serving: Option<u64>,
+    /// How many transactions are under way there.
+    pub txns: u64,
     /// If it has left and is still there: in which configuration, and how many keys it has.
     pub leaving: Option<(Num, u64)>,
     /// If it arrives: in which configuration, where it goes on, and how many keys are there.

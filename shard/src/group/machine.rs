@@ -11,6 +11,7 @@ use super::snapshot;
 use crate::codec::{SchemaRead, SchemaWrite};
 use crate::config::{Config, Gid, Num};
 use crate::partition::{Partition, ShardId};
+use crate::store;
 
 /// Who moves a group's shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
@@ -67,11 +68,12 @@ impl Group {
             Err(_) => return replies.push(entry.id.index, refused(Refusal::Malformed)),
         };
         let reply = match command {
-            Command::Client { shard, command } => match self.admits(shard, command) {
-                Ok(true) => return self.client(entry, shard, command, replies),
-                Ok(false) => Reply::WrongGroup,
-                Err(refusal) => Reply::Refused(refusal),
-            },
+            Command::Client { shard, command } => {
+                match self.client(entry, shard, command, replies) {
+                    Some(reply) => reply,
+                    None => return,
+                }
+            }
             Command::Configure { config, sources } => self.configure(config, sources, replies),
             Command::Freeze { shard, num } => {
                 let refusal = (self.kind == Kind::Pulled).then_some(Refusal::NotAwaited);
@@ -106,16 +108,6 @@ impl Group {
         Refusal::NoShard { shard, shards: self.partition.shards }
     }
 
-    /// Whether the shard is served, and the command is about nothing else.
-    fn admits(&self, shard: ShardId, command: &[u8]) -> Result<bool, Refusal> {
-        let slot = self.slots.get(shard as usize).ok_or_else(|| self.no_shard(shard))?;
-        // What can't be read is answered by the shard.
-        if let Some(Ok(command)) = command_in(command).map(kv::Command::decode) {
-            self.check_keys(shard, command.names())?;
-        }
-        Ok(slot.serving.is_some())
-    }
-
     fn check_keys<'k>(
         &self,
         shard: ShardId,
@@ -128,9 +120,31 @@ impl Group {
         }
     }
 
-    fn client(&mut self, entry: Entry<'_>, id: ShardId, command: &[u8], replies: &mut Replies) {
-        let shard = self.slots[id as usize].serving.as_mut().expect("it was admitted");
+    /// Hands a client's command to its shard, unless there is something else to be answered.
+    fn client(
+        &mut self,
+        entry: Entry<'_>,
+        id: ShardId,
+        command: &[u8],
+        replies: &mut Replies,
+    ) -> Option<Reply<'static>> {
+        if id >= self.partition.shards {
+            return Some(Reply::Refused(self.no_shard(id)));
+        }
+        // What can't be read is answered by the shard.
+        let known = command_in(command).and_then(|inner| store::Command::decode(inner).ok());
+        if let Some(known) = &known
+            && let Err(refusal) = self.check_keys(id, known.names())
+        {
+            return Some(Reply::Refused(refusal));
+        }
+        let slot = &mut self.slots[id as usize];
+        let Some(shard) = &mut slot.serving else { return Some(Reply::WrongGroup) };
+        if let Some(txn) = known.and_then(|known| shard.blocked(&known)) {
+            return Some(Reply::Locked { txn });
+        }
         shard.apply(entry, command, replies);
+        None
     }
 
     /// Takes the next configuration: shards leave at once, others are awaited.
@@ -151,7 +165,7 @@ impl Group {
             let source = sources.iter().find(|source| source.shard == id);
             match (config.group_of(id) == self.gid, slot.serving.is_some(), source) {
                 (false, true, _) => _ = slot.freeze(place, num, replies),
-                (true, false, None) => slot.begin(num),
+                (true, false, None) => slot.begin(id, num),
                 (true, false, Some(source)) if source.gid == self.gid => {
                     assert!(slot.take_back(num, source.num), "it was looked for before");
                 }
@@ -204,8 +218,8 @@ impl Group {
                 Ok(QueryReply::Slots { config: self.config.clone(), slots })
             }
             Query::Client { shard, query } => slot(shard).and_then(|slot| {
-                if let Ok(query) = kv::Query::decode(query) {
-                    self.check_keys(shard, query.name())?;
+                if let Ok(query) = store::Query::decode(query) {
+                    self.check_keys(shard, query.names())?;
                 }
                 let served = slot.serving.as_ref();
                 Ok(served.map_or(QueryReply::WrongGroup, |it| QueryReply::Client(it.query(query))))

@@ -15,6 +15,7 @@ use super::shard::Shard;
 use crate::codec::{self, SchemaRead, SchemaWrite};
 use crate::config::Num;
 use crate::partition::{Partition, ShardId};
+use crate::store::Store;
 
 /// A piece has about so many bytes; one with a long value has more, but fits into a command.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
@@ -77,7 +78,7 @@ impl Leaving {
 
     fn keys_after(&self, after: &[u8]) -> Option<Vec<Part>> {
         let after = (!after.is_empty()).then_some(after);
-        let items = self.shard.machine.inner().parts_after(after, PIECE_BYTES);
+        let items = self.shard.machine.inner().kv().parts_after(after, PIECE_BYTES);
         (!items.is_empty()).then_some(items)
     }
 }
@@ -130,7 +131,7 @@ impl Arriving {
     /// The shard, all pieces being there.
     pub(super) fn finish(self, id: ShardId) -> Result<Shard, Refusal> {
         if self.head.is_empty() && self.keys.is_empty() {
-            return Ok(Shard::empty());
+            return Ok(Shard::empty(id));
         }
         self.assemble(id).ok_or(Refusal::ForeignPiece { shard: id })
     }
@@ -140,9 +141,9 @@ impl Arriving {
         if head.shard != id {
             return None;
         }
-        let mut rest = Machine::default();
+        let mut rest = Store::new(id);
         rest.restore(&mut &head.machine[..]).ok()?;
-        if !rest.is_empty() {
+        if !rest.kv().is_empty() {
             return None;
         }
         let machine = rest.with_keys_of(self.keys);

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::Machine;
 use raft_core::block::Entry;
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{EntryId, LogIndex};
 use raft_host::session::{Limits, Sessions};
 
 use super::command::Reply;
+use crate::partition::ShardId;
+use crate::store::{self, Store, TxnId};
 
 /// A shard. What it counts it counts by its own commands, of all groups that ever served it, so that its
 /// numbers go on growing where the next group's log is shorter.
@@ -17,15 +18,15 @@ use super::command::Reply;
 pub(super) struct Shard {
     /// How many commands it has applied: the local index of the last one.
     pub(super) applied: LogIndex,
-    pub(super) machine: Sessions<Machine>,
+    pub(super) machine: Sessions<Store>,
     /// Commands that it has not replied to yet, by their local indexes: where they stand in the group's log.
     pub(super) parked: BTreeMap<LogIndex, LogIndex>,
 }
 
 impl Shard {
     /// Without keys and clients.
-    pub(super) fn empty() -> Self {
-        let machine = Sessions::new(Machine::default(), Limits::default());
+    pub(super) fn empty(id: ShardId) -> Self {
+        let machine = Sessions::new(Store::new(id), Limits::default());
         Shard { applied: 0, machine, parked: BTreeMap::new() }
     }
 
@@ -50,12 +51,22 @@ impl Shard {
         }
     }
 
+    /// The transaction that a client's command must wait for, if any. It has not reached the sessions then, and
+    /// has not used up its number.
+    pub(super) fn blocked(&self, command: &store::Command<'_>) -> Option<TxnId> {
+        self.machine.inner().blocked(command)
+    }
+
     pub(super) fn query(&self, query: &[u8]) -> Vec<u8> {
         self.machine.query(query)
     }
 
+    pub(super) fn txns(&self) -> u64 {
+        self.machine.inner().txns()
+    }
+
     pub(super) fn keys(&self) -> u64 {
-        self.machine.inner().len()
+        self.machine.inner().kv().len()
     }
 }
 

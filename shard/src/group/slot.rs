@@ -41,8 +41,8 @@ pub(super) struct Piece<'a> {
 
 impl Slot {
     /// Serves a shard that nobody has.
-    pub(super) fn begin(&mut self, num: Num) {
-        self.serve(num, Shard::empty());
+    pub(super) fn begin(&mut self, id: ShardId, num: Num) {
+        self.serve(num, Shard::empty(id));
     }
 
     /// Serves what has left and was never fetched.
@@ -158,6 +158,7 @@ impl Slot {
         SlotState {
             seen: self.seen,
             serving: self.serving.as_ref().map(Shard::keys),
+            txns: self.serving.as_ref().map_or(0, Shard::txns),
             leaving: leaving.map(|leaving| (leaving.num, leaving.shard.keys())),
             arriving: arriving.map(|it| (it.num, it.expects.clone(), it.keys.len())),
             source: self.source.clone(),

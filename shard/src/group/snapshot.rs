@@ -18,6 +18,7 @@ use super::slot::Slot;
 use crate::codec::{self, SchemaRead, SchemaWrite};
 use crate::config::{Config, Gid, Num};
 use crate::partition::{Partition, ShardId};
+use crate::store::Store;
 
 const VERSION: u8 = 1;
 
@@ -145,36 +146,41 @@ fn read_slot(
 ) -> Result<Slot, SnapshotError> {
     let mut slot = Slot { seen: small.seen, source: small.source, ..Slot::default() };
     if let Some((applied, parked)) = small.serving {
-        slot.serving = Some(read_shard(applied, parked, source)?);
+        slot.serving = Some(read_shard(id, applied, parked, source)?);
     }
     if let Some((num, applied)) = small.leaving {
-        let shard = read_shard(applied, BTreeMap::new(), source)?;
+        let shard = read_shard(id, applied, BTreeMap::new(), source)?;
         slot.leaving = Some(Leaving::new(id, num, shard));
     }
     if let Some((num, expects)) = small.arriving {
         let mut head = FrameSource::new(source);
         let bytes = head.read_all(usize::MAX)?;
-        let keys = read_machine(source)?;
+        let mut keys = Machine::default();
+        read_whole(&mut keys, source)?;
         slot.arriving = Some(Arriving { num, expects, head: bytes, keys });
     }
     Ok(slot)
 }
 
 fn read_shard(
+    id: ShardId,
     applied: LogIndex,
     parked: BTreeMap<LogIndex, LogIndex>,
     source: &mut dyn SnapshotSource,
 ) -> Result<Shard, SnapshotError> {
-    let machine = read_machine(source)?;
+    let mut machine = Store::new(id);
+    read_whole(&mut machine, source)?;
     let mut table = FrameSource::new(source);
     let machine = Sessions::with_table(machine, &mut table)?;
     table.end()?;
     Ok(Shard { applied, machine, parked })
 }
 
-fn read_machine(source: &mut dyn SnapshotSource) -> Result<Machine, SnapshotError> {
-    let (mut frames, mut machine) = (FrameSource::new(source), Machine::default());
+fn read_whole(
+    machine: &mut impl StateMachine,
+    source: &mut dyn SnapshotSource,
+) -> Result<(), SnapshotError> {
+    let mut frames = FrameSource::new(source);
     machine.restore(&mut frames)?;
-    frames.end()?;
-    Ok(machine)
+    frames.end()
 }

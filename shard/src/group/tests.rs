@@ -17,6 +17,7 @@ use raft_host::session::{Answer, Session};
 use super::*;
 use crate::config::{Gid, Num};
 use crate::partition::{KeyHash, Partition, ShardId};
+use crate::store;
 
 /// Ten shards; `3…` is a key of shard 3.
 const TEN: Partition = Partition { shards: 10, hash: KeyHash::FirstDigit };
@@ -97,13 +98,16 @@ impl Member {
     fn get(&self, key: &str) -> Option<String> {
         let shard = TEN.shard_of(key.as_bytes());
         let query = kv::Query::Get { key: key.as_bytes() }.encode();
+        let query = store::Query::Plain(&query).encode();
         match self.ask(&Query::Client { shard, query: &query }) {
-            QueryReply::Client(answer) => match KvAnswer::decode(&answer).unwrap() {
-                KvAnswer::Value(found) => {
-                    Some(found.map_or(String::new(), |it| String::from_utf8(it.value).unwrap()))
-                }
-                other => panic!("a get was answered {other:?}"),
-            },
+            QueryReply::Client(answer) => {
+                let Ok(store::QueryReply::Plain(answer)) = store::QueryReply::decode(&answer)
+                else {
+                    panic!("a get was answered {answer:?}")
+                };
+                let found = KvAnswer::decode(&answer).unwrap().value().unwrap();
+                Some(found.map_or(String::new(), |it| String::from_utf8(it.value).unwrap()))
+            }
             QueryReply::WrongGroup => None,
             other => panic!("a get was answered {other:?}"),
         }
@@ -158,7 +162,7 @@ impl Clerk {
 
     /// Sends a command for the first time.
     fn send(&mut self, at: &mut Member, command: &Kv<'_>) -> End {
-        self.last = self.session.next(&command.encode()).unwrap();
+        self.last = self.session.next(&plain(command)).unwrap();
         self.again(at)
     }
 
@@ -180,10 +184,10 @@ fn end(reply: Option<&Bytes>) -> End {
     }
 }
 
-fn append(key: &str, value: &str) -> Vec<u8> {
-    Kv::Append { key: key.as_bytes(), value: value.as_bytes() }.encode()
+fn plain(command: &Kv<'_>) -> Vec<u8> {
+    store::Command::Plain(&command.encode()).encode()
 }
 
 fn applied(reply: &KvReply) -> End {
-    End::Answer(Answer::Applied(reply.encode().into()))
+    End::Answer(Answer::Applied(store::Reply::Plain(&reply.encode()).encode().into()))
 }

@@ -10,12 +10,15 @@ use raft_core::types::NodeId;
 use shard::clerk::Clerk;
 use shard::configs::Configs;
 use shard::net::{Net, Target};
-use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, controller};
+use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, controller};
 
 use crate::town::{Link, TaskId, Town};
 
 /// The name of the controller, and of the store of configurations.
 const HEAD: &str = "head";
+
+/// What goes on beside each member.
+type Agents = BTreeMap<(Gid, NodeId), Vec<TaskId>>;
 
 /// Some groups, of one kind.
 #[derive(Clone)]
@@ -28,7 +31,7 @@ pub(crate) struct Groups {
     seed: u64,
     log_bytes_max: Option<u64>,
     groups: Rc<RefCell<BTreeMap<Gid, Target>>>,
-    agents: Rc<RefCell<BTreeMap<(Gid, NodeId), TaskId>>>,
+    agents: Rc<RefCell<Agents>>,
     clients: Rc<RefCell<u128>>,
 }
 
@@ -61,28 +64,33 @@ impl Groups {
         let target =
             town.add((&gid.to_string(), gid), make, (3, self.seed + gid, self.log_bytes_max));
         self.groups.borrow_mut().insert(gid, target.clone());
-        (1..=3).for_each(|node| self.start_agent(gid, node));
+        (1..=3).for_each(|node| self.start_agents(gid, node));
         target
     }
 
-    fn start_agent(&self, gid: Gid, node: NodeId) {
-        if self.kind == Kind::Pushed {
-            return;
-        }
+    /// What goes on beside a member while it lives.
+    fn start_agents(&self, gid: Gid, node: NodeId) {
         let (town, name) = (self.town.clone(), gid.to_string());
         let own = Target { group: gid, servers: vec![format!("{name}/{node}")] };
         let leads = move || town.at(&name, |site| site.leads(node));
-        let agent = Agent::new(self.town.link(), gid, own, self.head.clone(), leads);
-        let task = self.town.spawn(async move { agent.run().await });
-        self.agents.borrow_mut().insert((gid, node), task);
+        let link = self.town.link();
+        let settler =
+            Settler::new(link.clone(), self.partition, self.configs(), own.clone(), leads.clone());
+        let mut tasks = vec![self.town.spawn(async move { settler.run().await })];
+        if self.kind == Kind::Pulled {
+            let agent = Agent::new(link, gid, own, self.head.clone(), leads);
+            tasks.push(self.town.spawn(async move { agent.run().await }));
+        }
+        self.agents.borrow_mut().insert((gid, node), tasks);
+    }
+
+    fn kill_agents_of(&self, gid: Gid, node: NodeId) {
+        let tasks = self.agents.borrow_mut().remove(&(gid, node)).unwrap_or_default();
+        tasks.into_iter().for_each(|task| self.town.kill(task));
     }
 
     fn kill_agents(&self, gid: Gid) {
-        for node in 1..=3 {
-            if let Some(task) = self.agents.borrow_mut().remove(&(gid, node)) {
-                self.town.kill(task);
-            }
-        }
+        (1..=3).for_each(|node| self.kill_agents_of(gid, node));
     }
 
     /// All servers of a group end.
@@ -100,21 +108,19 @@ impl Groups {
     /// All servers of a group start again.
     pub(crate) fn restart(&self, gid: Gid) {
         self.town.at(&gid.to_string(), |site| site.start_all());
-        (1..=3).for_each(|node| self.start_agent(gid, node));
+        (1..=3).for_each(|node| self.start_agents(gid, node));
     }
 
     /// One server of a group ends.
     pub(crate) fn stop_one(&self, gid: Gid, node: NodeId) {
-        if let Some(task) = self.agents.borrow_mut().remove(&(gid, node)) {
-            self.town.kill(task);
-        }
+        self.kill_agents_of(gid, node);
         self.town.at(&gid.to_string(), |site| site.act(&format!("stop {node}")));
     }
 
     /// One server of a group starts again.
     pub(crate) fn restart_one(&self, gid: Gid, node: NodeId) {
         self.town.at(&gid.to_string(), |site| site.act(&format!("restart {node}")));
-        self.start_agent(gid, node);
+        self.start_agents(gid, node);
     }
 
     /// Where a group's servers are.
@@ -128,13 +134,16 @@ impl Groups {
         *clients
     }
 
-    /// A new clerk.
-    pub(crate) fn clerk(&self) -> Clerk<Link> {
-        let configs = match self.kind {
+    fn configs(&self) -> Configs {
+        match self.kind {
             Kind::Pulled => Configs::Controller(self.head.clone()),
             Kind::Pushed => Configs::Store(self.head.clone()),
-        };
-        let clerk = Clerk::new(self.town.link(), self.partition, configs, self.client());
+        }
+    }
+
+    /// A new clerk.
+    pub(crate) fn clerk(&self) -> Clerk<Link> {
+        let clerk = Clerk::new(self.town.link(), self.partition, self.configs(), self.client());
         // As in the labs: until it is done.
         clerk.with_patience(Duration::from_secs(200))
     }
@@ -158,7 +167,7 @@ impl Groups {
 
     /// Faults stop, all groups run, and everything is judged.
     pub(crate) fn finish(self) {
-        let agents: Vec<_> = self.agents.borrow().values().copied().collect();
+        let agents: Vec<_> = self.agents.borrow().values().flatten().copied().collect();
         agents.into_iter().for_each(|task| self.town.kill(task));
         self.town.finish();
     }

@@ -18,3 +18,4 @@ mod shardctrler;
 mod stable;
 #[allow(dead_code, reason = "tests of faults are to use the rest")]
 mod town;
+mod txns;

@@ -56,7 +56,7 @@ impl Play {
         let command = Kv::Append { key: key.as_bytes(), value: letter.as_bytes() };
         let Play { clerks, members, dice, expected, .. } = self;
         let clerk = &mut clerks[shard];
-        clerk.last = clerk.session.next(&command.encode()).unwrap();
+        clerk.last = clerk.session.next(&plain(&command)).unwrap();
         expected[shard] += &letter;
         // Everybody is asked, some more than once, until somebody has done it.
         let mut is_done = false;

@@ -155,7 +155,8 @@ fn locks_and_those_who_wait_for_them_move_too() {
     clerks[0].send(&mut b, &release);
     // The log of the new group is shorter than that of the old one; the tokens grow all the same.
     let End::Answer(Answer::Applied(reply)) = end(b.replies.get(&waits_at)) else { panic!() };
-    let KvReply::Lock(LockReply::Granted { token }) = KvReply::decode(&reply).unwrap() else {
+    let Ok(store::Reply::Plain(reply)) = store::Reply::decode(&reply) else { panic!("{reply:?}") };
+    let KvReply::Lock(LockReply::Granted { token }) = KvReply::decode(reply).unwrap() else {
         panic!("the first in the queue has it")
     };
     assert!(token > 4, "{token}");
@@ -243,13 +244,14 @@ fn bad_commands_are_answered_and_change_nothing() {
     assert_eq!(a.begin(10, 5), no_shard());
     assert_eq!(a.delete(10, 5), no_shard());
     assert_eq!(a.tell(&Command::Client { shard: 10, command: &clerk.last }), no_shard());
-    let put = clerk.session.clone().next(&append("4k", "v")).unwrap();
+    let put = clerk.session.clone().next(&plain(&Kv::Put { key: b"4k", value: b"v" })).unwrap();
     let foreign = Refusal::ForeignKey { shard: 3, belongs: 4 };
     assert_eq!(
         a.tell(&Command::Client { shard: 3, command: &put }),
         Reply::Refused(foreign.clone())
     );
     let get = kv::Query::Get { key: b"4k" }.encode();
+    let get = store::Query::Plain(&get).encode();
     let asked = a.ask(&Query::Client { shard: 3, query: &get });
     assert_eq!(asked, QueryReply::Refused(foreign));
     assert_eq!(

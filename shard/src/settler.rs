@@ -1,0 +1,159 @@
+//! Ends transactions whose clients are gone. Runs beside each member, and works while the member leads.
+//!
+//! All that it does anybody may do, at any time: ask a home what stands there, which decides what is undecided;
+//! tell a shard what its transaction's home has decided; forget what is finished everywhere. It waits a while
+//! only because a client that lives should do it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft_host::session::{Answer, without_session};
+
+use crate::configs::Configs;
+use crate::group::{self, SlotState};
+use crate::net::{Net, Target, all};
+use crate::partition::{Partition, ShardId};
+use crate::router::Router;
+use crate::store::{Command, Doubt, Query, QueryReply, Reply, TxnId};
+
+/// The wait between two looks.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How long one step may take; it is tried again at the next look.
+const STEP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How patient a settler is.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Patience {
+    /// How long a prepared part, or a record, may stand unchanged.
+    pub prepared: Duration,
+    /// How long a transaction may have locks and do nothing.
+    pub idle: Duration,
+}
+
+/// One second, and five.
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { prepared: Duration::from_secs(1), idle: Duration::from_secs(5) }
+    }
+}
+
+/// Ends transactions whose clients are gone.
+#[derive(Debug)]
+pub struct Settler<N, L> {
+    router: Router<N>,
+    own: Target,
+    leads: L,
+    patience: Patience,
+}
+
+/// What was seen of transactions, and since when it is so. A home has both a part and a record.
+type Seen = BTreeMap<(ShardId, TxnId, Doubt), Duration>;
+
+impl<N: Net, L: Fn() -> bool> Settler<N, L> {
+    /// The settler of a member. `own` leads to this member, or to all of its group; `leads` says whether it
+    /// leads, as far as it knows.
+    pub fn new(net: N, partition: Partition, configs: Configs, own: Target, leads: L) -> Self {
+        let router = Router::new(net, partition, configs);
+        Settler { router, own, leads, patience: Patience::default() }
+    }
+
+    /// With another patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Settler { patience, ..self }
+    }
+
+    /// Does its part, for ever.
+    pub async fn run(&self) {
+        let mut seen = Seen::new();
+        loop {
+            self.router.net().sleep(POLL).await;
+            if (self.leads)() {
+                self.look(&mut seen).await;
+            } else {
+                seen.clear();
+            }
+        }
+    }
+
+    /// Looks at all shards once, and settles what has stood for long.
+    async fn look(&self, seen: &mut Seen) {
+        let (now, mut stands) = (self.router.net().now(), Seen::new());
+        for shard in self.served().await {
+            for (txn, doubt) in self.doubt(shard).await {
+                let name = (shard, txn, doubt);
+                let since = seen.get(&name).copied().unwrap_or(now);
+                stands.insert(name, since);
+            }
+        }
+        *seen = stands;
+        let is_old = |doubt: &Doubt, since: Duration| {
+            let is_running = matches!(doubt, Doubt::Running { .. });
+            let patience = if is_running { self.patience.idle } else { self.patience.prepared };
+            now.saturating_sub(since) >= patience
+        };
+        let old = seen.iter().filter(|((.., doubt), since)| is_old(doubt, **since));
+        all(old.map(|((shard, txn, doubt), _)| self.settle(*shard, *txn, doubt))).await;
+    }
+
+    async fn served(&self) -> Vec<ShardId> {
+        let query = group::Query::Slots.encode();
+        let Ok(answer) = self.router.net().query(&self.own, query).await else { return Vec::new() };
+        let Ok(group::QueryReply::Slots { slots, .. }) = group::QueryReply::decode(&answer) else {
+            return Vec::new();
+        };
+        let is_busy = |slot: &SlotState| slot.serving.is_some() && slot.txns > 0;
+        (0..).zip(&slots).filter(|(_, slot)| is_busy(slot)).map(|(shard, _)| shard).collect()
+    }
+
+    async fn doubt(&self, shard: ShardId) -> Vec<(TxnId, Doubt)> {
+        match self.router.ask(shard, &Query::Doubt, STEP_PATIENCE).await {
+            Ok(QueryReply::Doubt(doubt)) => doubt,
+            _ => Vec::new(),
+        }
+    }
+
+    async fn settle(&self, shard: ShardId, txn: TxnId, doubt: &Doubt) {
+        match doubt {
+            Doubt::Running { since } => {
+                self.tell(shard, &Command::Expire { txn, since: *since }).await;
+            }
+            Doubt::Prepared { home } => {
+                // What is undecided does not commit.
+                let decide = Command::Decide { txn, commit: false };
+                if let Some(Decided(commit)) = self.tell(*home, &decide).await {
+                    self.tell(shard, &Command::Finish { txn, commit }).await;
+                }
+            }
+            Doubt::Home { committed: false, .. } => {
+                self.tell(shard, &Command::Decide { txn, commit: false }).await;
+            }
+            Doubt::Home { committed: true, participants } => {
+                let finish = Command::Finish { txn, commit: true };
+                let told = all(participants.iter().map(|part| self.tell(*part, &finish))).await;
+                if told.iter().all(Option::is_some) {
+                    self.tell(shard, &Command::Forget { txn }).await;
+                }
+            }
+        }
+    }
+
+    /// Tells a shard something. `None` where it has not heard it, or does not do it.
+    async fn tell(&self, shard: ShardId, command: &Command<'_>) -> Option<Decided> {
+        let bytes = without_session(&command.encode());
+        let mut way = self.router.way(STEP_PATIENCE);
+        let Ok(Answer::Applied(reply)) = self.router.send(shard, &bytes, &mut way).await else {
+            return None;
+        };
+        match Reply::decode(&reply) {
+            Ok(Reply::Decided { commit }) => Some(Decided(commit)),
+            Ok(Reply::Finished) => Some(Decided(false)),
+            _ => None,
+        }
+    }
+}
+
+/// What stands at a home; of other commands, nothing.
+struct Decided(bool);
