@@ -10,13 +10,16 @@ use std::sync::atomic::AtomicBool;
 
 use kv::cluster::MemberAddress;
 use kv::{Cluster, Server};
-use raft_host::HostError;
+use raft_host::{HostError, descriptors};
 use serde::Deserialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::args::Serve;
 use crate::{Failure, say, status};
+
+/// With fewer files than this, a member says at its start that clients will be few.
+const FILES_ENOUGH: u64 = 1024;
 
 /// The file that `--config` names. What the command line says comes first.
 #[derive(Debug, Default, Deserialize)]
@@ -161,7 +164,20 @@ fn from_environment() -> Result<Option<Cluster>, Failure> {
 }
 
 pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
+    raise_file_limit();
     if arguments.single { serve_single(arguments) } else { serve_member(arguments) }
+}
+
+/// Every client is an open file.
+fn raise_file_limit() {
+    // What can't be raised is lived with: a host lets in as many clients as there are files for.
+    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
+    if limit < FILES_ENOUGH {
+        eprintln!(
+            "kv: at most {limit} files may be open, and every client is one: more clients need a higher limit \
+             (ulimit -n)"
+        );
+    }
 }
 
 /// Without Raft, until it is told to end: the only member of a cluster of one, as its clients see it.

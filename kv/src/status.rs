@@ -27,6 +27,9 @@ const COLUMNS: [(&str, &str); 8] = [
 /// What stands under NOTE, besides why there is no vote: the first of these that is there.
 const NOTES: [&str; 2] = ["why_no_leader", "snapshot_failed"];
 
+/// What helps against too many clients.
+const MORE_FILES: &str = "A higher limit of open files (ulimit -n) gives more";
+
 /// Asks every member, and prints what they say.
 pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
     let Status { target, json } = arguments;
@@ -117,15 +120,45 @@ fn note(status: &Value) -> String {
     let peers = status["peers"].as_array().into_iter().flatten();
     let refusals = peers
         .filter_map(|peer| Some(format!("node {} at {}", peer["node"], peer["refused"].as_str()?)));
-    own.into_iter().chain(refusals).collect::<Vec<_>>().join("; ")
+    let crowding = [("nobody can connect", "accept_failed"), ("the log waits", "log_waits")];
+    let crowding = crowding
+        .into_iter()
+        .filter_map(|(what, field)| Some(format!("{what}: {}", status[field].as_str()?)));
+    let refused = status["clients_refused"].as_u64().filter(|refused| *refused > 0);
+    let refused = refused.map(|refused| format!("{refused} clients refused"));
+    own.into_iter().chain(crowding).chain(refused).chain(refusals).collect::<Vec<_>>().join("; ")
+}
+
+/// Where there are more clients than places, and where files can't be opened for them or for the log. The same trouble
+/// is always told in the same words, so that it is told once.
+fn crowding(status: &HostStatus) -> Vec<String> {
+    let mut troubles = Vec::new();
+    let most = status.clients_max;
+    if status.clients_refused > 0 {
+        troubles.push(format!("clients are refused: all {most} places are taken. {MORE_FILES}"));
+    } else if status.clients_displaced > 0 {
+        troubles.push(format!(
+            "idle clients are closed for new ones: all {most} places are taken. {MORE_FILES}"
+        ));
+    }
+    troubles.extend(status.accept_failed.iter().map(|why| format!("nobody can connect: {why}")));
+    troubles
+        .extend(status.log_waits.iter().map(|why| format!("the log waits: {why}. {MORE_FILES}")));
+    troubles
 }
 
 /// Prints a line whenever a server's part in its group changes. Returns when it is to stop, or has stopped: then
 /// there is no status.
 pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBool) {
     let mut reported = None;
+    let mut troubles = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let Some(status) = status() else { return };
+        let now = crowding(&status);
+        for trouble in now.iter().filter(|trouble| !troubles.contains(*trouble)) {
+            eprintln!("kv: {trouble}");
+        }
+        troubles = now;
         let Some(group) = status.groups.into_iter().next() else { return };
         let now = (group.role, group.leader, group.standing, group.fenced, group.bug);
         if reported.as_ref() != Some(&now) {

@@ -13,6 +13,7 @@ use raft_transport::tcp::reactor::{Reactor, ReactorConfig, ReactorError};
 
 use crate::client::{Client, ask_status};
 use crate::config::{Group, HostConfig};
+use crate::descriptors::Shares;
 use crate::error::HostError;
 use crate::mailbox::Mailbox;
 use crate::opening;
@@ -80,7 +81,8 @@ impl Host {
         stores: opening::Stores,
     ) -> Result<Self, HostError> {
         let names = groups.iter().map(|group| group.id).collect();
-        let reactor = Reactor::new(reactor_config(&config, addresses, stores.member));
+        let shares = Shares::now(config.members.len());
+        let reactor = Reactor::new(reactor_config(&config, addresses, stores.member, &shares));
         let reactor = reactor.map_err(reactor_error)?;
         let (peer_address, client_address) = listening(&reactor)?;
         let mailbox = mailbox(&config, &reactor);
@@ -90,7 +92,7 @@ impl Host {
             node: config.node,
             core,
             reactor,
-            service: service(&config),
+            service: service(&config, &shares),
             mailbox: mailbox.clone(),
             peers: Peers::new(&addresses.peers),
             disk,
@@ -145,10 +147,11 @@ pub(crate) fn mailbox(config: &HostConfig, reactor: &Reactor) -> Arc<Mailbox> {
 }
 
 /// What clients of the network hand in.
-pub(crate) fn service(config: &HostConfig) -> Service {
+pub(crate) fn service(config: &HostConfig, shares: &Shares) -> Service {
     Service::new(ServiceLimits {
         open_bytes_max: config.client_bytes_max,
         response_bytes_max: config.response_bytes_max,
+        places: shares.places,
     })
 }
 
@@ -173,7 +176,8 @@ fn check(config: &HostConfig, groups: &[Group]) -> Result<Resolved, HostError> {
     let addresses = Resolved::of(config)?;
     // Which incarnation it is does not matter to addresses.
     let member = Member { node: config.node, incarnation: 0 };
-    reactor_config(config, &addresses, member).check().map_err(reactor_error)?;
+    let shares = Shares::now(config.members.len());
+    reactor_config(config, &addresses, member, &shares).check().map_err(reactor_error)?;
     Ok(addresses)
 }
 
@@ -227,11 +231,17 @@ pub(crate) fn resolve(node: NodeId, address: &str) -> Result<SocketAddr, HostErr
     found.next().ok_or_else(|| bad("the name has no address".to_owned()))
 }
 
-fn reactor_config(config: &HostConfig, addresses: &Resolved, member: Member) -> ReactorConfig {
+fn reactor_config(
+    config: &HostConfig,
+    addresses: &Resolved,
+    member: Member,
+    shares: &Shares,
+) -> ReactorConfig {
     let mut reactor = ReactorConfig::new(config.cluster, member, addresses.listen);
     reactor.listen_clients = addresses.listen_clients;
     reactor.peers = addresses.peers.clone();
     reactor.insecure = config.insecure;
+    (reactor.accept, reactor.accept_clients) = (shares.peers, shares.clients);
     reactor
 }
 

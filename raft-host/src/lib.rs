@@ -43,6 +43,7 @@
 pub mod client;
 pub mod config;
 pub mod core;
+pub mod descriptors;
 mod engine;
 pub mod error;
 mod group;

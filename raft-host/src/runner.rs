@@ -1,6 +1,7 @@
 //! The thread that has the sockets and an engine, mostly all groups of a member: waits, hands in what came,
 //! turns, hands out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::outcome::{NotAppended, ProposeError, ProposeResult, QueryError, Query
 use crate::peers::{self, Peers};
 use crate::pending::Completer;
 use crate::rpc::codec::{Kind, RequestRecord};
-use crate::rpc::service::{Call, Service};
+use crate::rpc::service::{Call, Place, Service};
 use crate::status::{Gauge, HostStatus};
 use crate::store::DiskThreads;
 
@@ -142,7 +143,9 @@ impl<E: Engine> Runner<E> {
     }
 
     fn pass_time(&mut self) {
-        let elapsed = self.clock.started.elapsed().as_nanos() / self.tick.as_nanos();
+        let elapsed = self.clock.started.elapsed();
+        self.service.pass_time(elapsed.as_millis() as u64);
+        let elapsed = elapsed.as_nanos() / self.tick.as_nanos();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
         if elapsed > self.clock.ticks {
             self.core.tick(elapsed - self.clock.ticks);
@@ -158,7 +161,7 @@ impl<E: Engine> Runner<E> {
                 self.core.peer_lost(node);
             }
             Event::Unreachable(node) => self.core.unreachable(node),
-            Event::ClientOpened(client, _) => self.service.opened(client),
+            Event::ClientOpened(client, address) => self.make_place(client, address.ip()),
             Event::ClientClosed(client, _) => self.service.closed(client),
             Event::ClientFrame(client, body) => {
                 let taken = self.service.on_frame(client, body);
@@ -176,6 +179,18 @@ impl<E: Engine> Runner<E> {
             }
             // The enum may grow; what we don't know of is for nobody here.
             _ => {}
+        }
+    }
+
+    /// Lets a client in, in the place of another one where all are taken.
+    fn make_place(&mut self, client: ClientId, address: IpAddr) {
+        let reactor = &self.reactor;
+        let place =
+            self.service.opened(client, address, |other| reactor.client_held_bytes(other) == 0);
+        match place {
+            Place::Free => {}
+            Place::Of(idle) => self.reactor.close_client(idle),
+            Place::None => self.reactor.close_client(client),
         }
     }
 
@@ -360,6 +375,12 @@ impl<E: Engine> Runner<E> {
             stranger_refused: self.peers.stranger.clone(),
             network: peers::counters(&self.reactor),
             clients: self.service.clients(),
+            clients_max: self.service.clients_max(),
+            clients_displaced: self.service.displaced,
+            // Some were turned away before anybody looked for a place.
+            clients_refused: self.service.refused + self.reactor.clients_turned_away(),
+            accept_failed: self.reactor.accept_failure().map(str::to_owned),
+            log_waits: self.disk.as_ref().and_then(DiskThreads::waits_because),
             queues,
         }
     }

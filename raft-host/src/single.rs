@@ -55,6 +55,7 @@ use raft_transport::tcp::reactor::{Reactor, ReactorConfig};
 
 use crate::client::{Client, ask_status};
 use crate::config::{Group, HostConfig};
+use crate::descriptors::Shares;
 use crate::error::HostError;
 use crate::host::{mailbox, reactor_error, resolve, service};
 use crate::peers::Peers;
@@ -92,6 +93,8 @@ impl Single {
         let mut sockets = ReactorConfig::without_members(config.cluster, member);
         sockets.listen_clients = Some(resolve(config.node, listen)?);
         sockets.insecure = config.insecure;
+        let shares = Shares::now(0);
+        sockets.accept_clients = shares.clients;
         let reactor = Reactor::new(sockets).map_err(reactor_error)?;
         let failed = |source| HostError::System { what: "can't tell the own address", source };
         let address = reactor.client_addr().map_err(failed)?.expect("it listens for clients");
@@ -101,7 +104,7 @@ impl Single {
             node: config.node,
             core: SingleCore::new(group, config.request_bytes_max),
             reactor,
-            service: service(&config),
+            service: service(&config, &shares),
             mailbox: mailbox.clone(),
             peers: Peers::default(),
             disk: None,

@@ -155,6 +155,17 @@ pub struct HostStatus {
     pub network: NetworkCounters,
     /// Connections of clients.
     pub clients: usize,
+    /// How many there may be, which follows from how many files the process may have open.
+    pub clients_max: usize,
+    /// How many idle ones were closed because others came and all places were taken.
+    pub clients_displaced: u64,
+    /// How many were closed as soon as they came, because all places were taken and nobody was idle.
+    pub clients_refused: u64,
+    /// Why nobody can come in at present, where the operating system says so.
+    pub accept_failed: Option<String>,
+    /// Why writes to the log wait, although nothing has failed: there is no file descriptor for the next segment. They
+    /// go on once there is.
+    pub log_waits: Option<String>,
     /// What its queues hold.
     pub queues: Vec<Gauge>,
 }

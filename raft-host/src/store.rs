@@ -112,6 +112,11 @@ impl DiskThreads {
         self.log.gauges()
     }
 
+    /// Why the log waits, if it does.
+    pub(crate) fn waits_because(&self) -> Option<String> {
+        self.log.waits_because()
+    }
+
     /// Lets them finish, and waits for that.
     pub(crate) fn join(mut self) {
         self.stop();

@@ -107,6 +107,8 @@ pub trait DiskFile: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct FileDisk {
     path: Arc<Path>,
+    /// Stays open: to sync a directory takes a descriptor, and a process may have none left to open one.
+    directory: Arc<File>,
 }
 
 impl FileDisk {
@@ -128,7 +130,8 @@ impl FileDisk {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(FileDisk { path: path.into() })
+        let directory = Arc::new(File::open(&path)?);
+        Ok(FileDisk { path: path.into(), directory })
     }
 
     /// Where it is.
@@ -171,7 +174,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.directory.sync_all()
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<File>> {

@@ -94,7 +94,18 @@ pub enum WalError {
     Failed(String),
 }
 
+/// `EMFILE` and `ENFILE`, which have the same numbers on every Unix: the process, or the system, has no file
+/// descriptor left.
+const NO_DESCRIPTOR: [i32; 2] = [24, 23];
+
 impl WalError {
+    /// Whether a file could not be opened only because there was no descriptor for it: nothing was touched then, and
+    /// once somebody has closed something it can be.
+    pub(crate) fn is_without_descriptor(&self) -> bool {
+        let WalError::Io { source, .. } = self else { return false };
+        source.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
+    }
+
     pub(crate) fn io(
         action: &'static str,
         file: impl Into<String>,

@@ -31,10 +31,10 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::memory::ReadBudget;
 use crate::snapshot::{SnapshotReader, SnapshotStore};
-use batch::{Builder, Place};
+use batch::{Builder, Header, Place};
 use group::Group;
 use index::{Extent, Ledger};
-use segment::{Segments, segment_name};
+use segment::{Begun, Segments, segment_name};
 
 mod batch;
 mod codec;
@@ -116,6 +116,9 @@ pub struct Wal<D: Disk> {
     /// Segments before this one may go once that batch is durable.
     oldest: u64,
     is_written: bool,
+    /// The batch that is laid out in `buffer`, of which nothing is on the disk: there was no descriptor for the
+    /// next segment's file.
+    waiting: Option<(Header, WalError)>,
     failed: Option<WriteError>,
     completions: Vec<(GroupId, Completion)>,
     _lock: D::Lock,
@@ -175,6 +178,7 @@ impl<D: Disk> Wal<D> {
             written: Vec::new(),
             oldest: 0,
             is_written: false,
+            waiting: None,
             failed: None,
             completions: Vec::new(),
             _lock: lock,
@@ -209,10 +213,16 @@ impl<D: Disk> Wal<D> {
             return Err(WalError::Failed(error.0.clone()));
         }
         assert!(!self.is_written, "a batch is synced before the next one is written");
+        if let Some((_, why)) = &self.waiting {
+            return Err(WalError::Failed(why.to_string()));
+        }
         let group = Group::new(identity);
         self.builder.push_state(&group.head);
         self.groups.insert(identity.group, group);
-        let created = self.write_out().and_then(|()| self.segments.sync());
+        let created = self.write_out().and_then(|()| match self.waiting.take() {
+            Some((_, why)) => Err(why),
+            None => self.segments.sync(),
+        });
         self.is_written = false;
         created.inspect_err(|error| self.fail(error))
     }
@@ -258,27 +268,24 @@ impl<D: Disk> Wal<D> {
 
     /// Whether [`write_batch`](Wal::write_batch) would have something to do.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.reads.is_empty() || !self.compacting.is_empty()
+        let comes = !self.queue.is_empty() || !self.reads.is_empty() || !self.compacting.is_empty();
+        comes || self.waiting.is_some()
     }
 
     /// Lays out what waits as one batch, and writes it. Answers whether
-    /// [`sync_batch`](Wal::sync_batch) has something to do.
+    /// [`sync_batch`](Wal::sync_batch) has something to do. A batch that [waits](Wal::waits_because) is tried again.
     ///
     /// # Panics
     /// If the batch before has not been synced.
     pub fn write_batch(&mut self) -> bool {
         assert!(!self.is_written, "a batch is synced before the next one is written");
-        // First what is written again: what is new in this batch comes behind it, and counts.
-        let rewritten = if self.failed.is_none() { self.lay_out_rewrites() } else { Ok(()) };
-        self.lay_out_writes();
-        self.lay_out_compactions();
-        let written =
-            rewritten.and_then(|()| match self.failed.is_some() || self.builder.is_empty() {
-                true => Ok(()),
-                false => self.write_out(),
-            });
+        let written = match self.waiting.take() {
+            Some((header, _)) => self.write_laid_out(header),
+            None => self.lay_out_and_write(),
+        };
         match written {
             Err(error) => self.fail(&error),
+            Ok(()) if self.waiting.is_some() => return false,
             // Writes without operations have nothing to wait for.
             Ok(()) if !self.is_written => self.complete_writes(),
             Ok(()) => {}
@@ -286,8 +293,23 @@ impl<D: Disk> Wal<D> {
         self.is_written || !self.reads.is_empty()
     }
 
+    fn lay_out_and_write(&mut self) -> Result<(), WalError> {
+        // First what is written again: what is new in this batch comes behind it, and counts.
+        let rewritten = if self.failed.is_none() { self.lay_out_rewrites() } else { Ok(()) };
+        self.lay_out_writes();
+        self.lay_out_compactions();
+        rewritten.and_then(|()| match self.failed.is_some() || self.builder.is_empty() {
+            true => Ok(()),
+            false => self.write_out(),
+        })
+    }
+
     /// Makes the batch durable, and answers what waited for it.
     pub fn sync_batch(&mut self) {
+        // What reads have to see is not in its place before it is written.
+        if self.waiting.is_some() {
+            return;
+        }
         if std::mem::take(&mut self.is_written) {
             match self.segments.sync() {
                 Ok(()) => self.complete_writes(),
@@ -325,6 +347,13 @@ impl<D: Disk> Wal<D> {
     /// Bytes of entries that wait to be written.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes
+    }
+
+    /// Why a batch is not written yet, although nothing has failed: the process has no file descriptor left for the
+    /// next segment. Nothing of the batch is on the disk then, so the next [`write_batch`](Wal::write_batch) may
+    /// try again, and nothing is completed before it succeeds.
+    pub fn waits_because(&self) -> Option<&WalError> {
+        self.waiting.as_ref().map(|(_, why)| why)
     }
 
     /// Why writes fail, if they do.
@@ -412,13 +441,20 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    /// Writes the batch that was laid out, and takes note of where everything is.
     fn write_out(&mut self) -> Result<(), WalError> {
         self.oldest = self.ledger.oldest().unwrap_or(0).max(self.segments.oldest());
         let header = self.builder.finish(self.place, self.oldest, &mut self.buffer);
+        self.write_laid_out(header)
+    }
+
+    /// Writes the batch that was laid out, and takes note of where everything is.
+    fn write_laid_out(&mut self, header: Header) -> Result<(), WalError> {
         let bytes = header.bytes_len();
-        if !self.segments.fits(bytes) {
-            self.segments.begin_next(self.place, bytes)?;
+        if !self.segments.fits(bytes)
+            && let Begun::NotYet(why) = self.segments.begin_next(self.place, bytes)?
+        {
+            self.waiting = Some((header, why));
+            return Ok(());
         }
         let (segment, start) = (self.segments.active(), self.segments.position());
         self.is_written = true;

@@ -3,9 +3,10 @@
 //! Thread-free: frames in, frames out, and who is to be read no more for now.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use raft_transport::tcp::reactor::ClientId;
+use raft_transport::tcp::reactor::{AcceptLimits, ClientId};
 
 use super::codec::{self, BadFrame, RESPONSE_HEAD_BYTES, RequestRecord};
 use crate::core::{Readable, Reply};
@@ -18,13 +19,19 @@ const FRAME_BYTES: usize = 256 << 10;
 /// What a request costs besides its own bytes, while it waits.
 const REQUEST_OVERHEAD_BYTES: usize = 256;
 
-/// Limits on one client.
+/// A client that has had nothing under way for so long may have to go when another one comes and all places are
+/// taken.
+const IDLE_MS: u64 = 1000;
+
+/// Limits on clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceLimits {
     /// With more bytes of requests open than this, a client is read no more.
     pub(crate) open_bytes_max: usize,
     /// The largest response.
     pub(crate) response_bytes_max: usize,
+    /// How many there may be.
+    pub(crate) places: AcceptLimits,
 }
 
 /// Names one request of one client.
@@ -35,8 +42,21 @@ pub(crate) struct Call {
     bytes: usize,
 }
 
-#[derive(Debug, Default)]
+/// Whether there is a place for a new client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Free,
+    /// That of a client that was idle for longest, and is to be closed.
+    Of(ClientId),
+    /// There is none: the new one is to be closed.
+    None,
+}
+
+#[derive(Debug)]
 struct ClientState {
+    address: IpAddr,
+    /// When it asked or was answered last, or came, in milliseconds.
+    active_at: u64,
     /// Requests that have been read and that no group has seen. Reading stops while there are any, so
     /// they are no more than one turn of reading brings.
     held: VecDeque<RequestRecord>,
@@ -59,6 +79,11 @@ pub(crate) struct Service {
     /// Those that are read no more for now.
     paused: BTreeSet<ClientId>,
     open_bytes: usize,
+    /// Milliseconds.
+    now: u64,
+    /// How many had to go for others, and how many found no place.
+    pub(crate) displaced: u64,
+    pub(crate) refused: u64,
 }
 
 impl Service {
@@ -70,11 +95,57 @@ impl Service {
             reading: BTreeSet::new(),
             paused: BTreeSet::new(),
             open_bytes: 0,
+            now: 0,
+            displaced: 0,
+            refused: 0,
         }
     }
 
-    pub(crate) fn opened(&mut self, client: ClientId) {
-        self.clients.insert(client, ClientState::default());
+    /// Tells what time it is, in milliseconds.
+    pub(crate) fn pass_time(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// A client has come. Where all places are taken, that of the longest idle one is the newcomer's: who has asked
+    /// for nothing loses nothing by it, and connects again with its next request. `holds_nothing` says of a client
+    /// that none of its bytes are on the way, in either direction.
+    pub(crate) fn opened(
+        &mut self,
+        client: ClientId,
+        address: IpAddr,
+        holds_nothing: impl Fn(ClientId) -> bool,
+    ) -> Place {
+        let AcceptLimits { total_max, per_address_max } = self.limits.places;
+        let neighbours = || self.clients.values().filter(|state| state.address == address).count();
+        let neighbours_only =
+            self.clients.len() >= per_address_max && neighbours() >= per_address_max;
+        let mut place = Place::Free;
+        if neighbours_only || self.clients.len() >= total_max {
+            let idle = self.longest_idle(neighbours_only.then_some(address), holds_nothing);
+            let Some(idle) = idle else {
+                self.refused += 1;
+                return Place::None;
+            };
+            self.displaced += 1;
+            self.closed(idle);
+            place = Place::Of(idle);
+        }
+        self.clients.insert(client, ClientState::new(address, self.now));
+        place
+    }
+
+    fn longest_idle(
+        &self,
+        of: Option<IpAddr>,
+        holds_nothing: impl Fn(ClientId) -> bool,
+    ) -> Option<ClientId> {
+        let may_go = |(client, state): &(&ClientId, &ClientState)| {
+            of.is_none_or(|address| address == state.address)
+                && state.is_idle(self.now)
+                && holds_nothing(**client)
+        };
+        let idle = self.clients.iter().filter(may_go);
+        idle.min_by_key(|(_, state)| state.active_at).map(|(client, _)| *client)
     }
 
     /// A client is gone. Its requests go on; their responses find nobody.
@@ -90,6 +161,7 @@ impl Service {
     /// A frame came. Whoever sends what is none is to be closed; the requests before it are good.
     pub(crate) fn on_frame(&mut self, client: ClientId, body: Bytes) -> Result<(), BadFrame> {
         let Some(state) = self.clients.get_mut(&client) else { return Ok(()) };
+        state.active_at = self.now;
         let mut records = codec::records(body)?;
         while let Some(request) = codec::next_request(&mut records)? {
             state.held.push_back(request);
@@ -184,6 +256,7 @@ impl Service {
     fn respond(&mut self, call: Call, code: u8, payload: &[u8]) {
         // A client that is gone has no place for responses.
         let Some(state) = self.clients.get_mut(&call.client) else { return };
+        state.active_at = self.now;
         state.open_bytes -= call.bytes;
         self.open_bytes -= call.bytes;
         let needed = RESPONSE_HEAD_BYTES + payload.len();
@@ -220,5 +293,86 @@ impl Service {
     /// How many clients there are.
     pub(crate) fn clients(&self) -> usize {
         self.clients.len()
+    }
+
+    /// How many there may be.
+    pub(crate) fn clients_max(&self) -> usize {
+        self.limits.places.total_max
+    }
+}
+
+impl ClientState {
+    fn new(address: IpAddr, now: u64) -> Self {
+        ClientState {
+            address,
+            active_at: now,
+            held: VecDeque::new(),
+            readable: VecDeque::new(),
+            open_bytes: 0,
+            frames: Vec::new(),
+        }
+    }
+
+    /// Whether it has had nothing under way for a while.
+    fn is_idle(&self, now: u64) -> bool {
+        let waits = self.open_bytes > 0 || !self.held.is_empty() || !self.frames.is_empty();
+        !waits && now.saturating_sub(self.active_at) >= IDLE_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    fn service(total_max: usize, per_address_max: usize) -> Service {
+        let places = AcceptLimits { total_max, per_address_max };
+        Service::new(ServiceLimits { open_bytes_max: 1000, response_bytes_max: 1000, places })
+    }
+
+    fn ask(service: &mut Service, client: ClientId) -> Call {
+        let mut body = vec![codec::VERSION];
+        codec::put_request(codec::Kind::Status, 0, 1, &[], &mut body);
+        service.on_frame(client, body.into()).unwrap();
+        service.next(client, false).unwrap().0
+    }
+
+    #[test]
+    fn the_longest_idle_client_makes_room_and_who_waits_does_not() {
+        let (mut service, [a, b, c, d, e]) = (service(3, 3), [1, 2, 3, 4, 5].map(ClientId::of));
+        assert_eq!(service.opened(a, HERE, |_| true), Place::Free);
+        assert_eq!(service.opened(b, HERE, |_| true), Place::Free);
+        assert_eq!(service.opened(c, HERE, |_| true), Place::Free);
+        // Nobody has been idle for long, and `a` has been waiting since.
+        let waits = ask(&mut service, a);
+        assert_eq!(service.opened(d, HERE, |_| true), Place::None);
+        service.pass_time(500);
+        let asked = ask(&mut service, b);
+        service.answer_status(asked, b"");
+        service.take_frames(|_, _| {});
+        service.pass_time(1000);
+        assert_eq!(service.opened(d, HERE, |_| true), Place::Of(c));
+        assert_eq!(service.opened(e, HERE, |_| true), Place::None);
+        service.pass_time(1500);
+        assert_eq!(
+            service.opened(e, HERE, |client| client != b),
+            Place::None,
+            "it is being sent to"
+        );
+        assert_eq!(service.opened(e, HERE, |_| true), Place::Of(b));
+        assert_eq!((service.clients(), service.displaced, service.refused), (3, 2, 3));
+        service.answer_status(waits, b"");
+    }
+
+    #[test]
+    fn one_address_makes_room_among_its_own() {
+        let (mut service, [a, b, c, d]) = (service(4, 2), [1, 2, 3, 4].map(ClientId::of));
+        assert_eq!(service.opened(a, THERE, |_| true), Place::Free);
+        assert_eq!(service.opened(b, HERE, |_| true), Place::Free);
+        assert_eq!(service.opened(c, HERE, |_| true), Place::Free);
+        service.pass_time(IDLE_MS);
+        assert_eq!(service.opened(d, HERE, |_| true), Place::Of(b));
     }
 }

@@ -1,18 +1,22 @@
 //! The thread that has the log of all groups: whatever waits becomes durable with one flush.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use raft_core::ready::{LogRead, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::types::{GroupId, LogIndex};
-use raft_storage::{Disk, Wal};
+use raft_storage::{Disk, Wal, WalError};
 
 use crate::mailbox::Mailbox;
 use crate::status::Gauge;
 
 /// So many bytes of chunks of snapshots may wait; whoever writes one waits for room.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// How often a log that has no file descriptor for its next segment asks for one.
+const REST: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) enum LogJob {
@@ -29,6 +33,7 @@ struct Jobs {
     entry_bytes: usize,
     chunk_bytes: usize,
     stop: bool,
+    waits_because: Option<String>,
 }
 
 /// What the log's thread is to do, in order.
@@ -81,6 +86,26 @@ impl LogQueue {
         let entries = Gauge { name: "log", bytes: jobs.entry_bytes as u64, bytes_max: None };
         let (bytes, bytes_max) = (jobs.chunk_bytes as u64, Some(CHUNK_BYTES_MAX as u64));
         [entries, Gauge { name: "snapshots", bytes, bytes_max }]
+    }
+
+    /// Why the log waits, if it does.
+    pub(super) fn waits_because(&self) -> Option<String> {
+        self.jobs.lock().waits_because.clone()
+    }
+
+    fn note_wait(&self, why: Option<&WalError>) {
+        let mut jobs = self.jobs.lock();
+        if jobs.waits_because.is_some() != why.is_some() {
+            jobs.waits_because = why.map(WalError::to_string);
+        }
+    }
+
+    /// Waits a little; `false` when it is over.
+    fn rest(&self) -> bool {
+        let mut jobs = self.jobs.lock();
+        let until = Instant::now() + REST;
+        while !jobs.stop && !self.arrived.wait_until(&mut jobs, until).timed_out() {}
+        !jobs.stop
     }
 
     fn is_idle(&self) -> bool {
@@ -138,6 +163,11 @@ pub(super) fn run<D: Disk>(mut wal: Wal<D>, queue: &LogQueue, mailbox: &Mailbox)
             wal.sync_batch();
             wal.poll(&mut completions);
             mailbox.completed(&mut completions);
+            queue.note_wait(wal.waits_because());
+            // Nothing of what waits is written, and nobody was told that it is: it may as well be lost.
+            if wal.waits_because().is_some() && !queue.rest() {
+                return;
+            }
         }
         // A seal alone is no work for a batch.
         wal.poll(&mut completions);

@@ -122,6 +122,14 @@ pub(crate) struct Segments<D: Disk> {
     spare: Spare<D::File>,
 }
 
+/// Whether a segment was begun.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    Begun,
+    /// There was no descriptor for its file.
+    NotYet(WalError),
+}
+
 /// The segment that is being prepared.
 #[derive(Debug)]
 enum Spare<F> {
@@ -174,11 +182,16 @@ impl<D: Disk> Segments<D> {
     }
 
     /// Begins the next segment, for a batch of so many bytes that goes to this place. Durable on
-    /// return: its header, its length and its name.
-    pub(crate) fn begin_next(&mut self, first: Place, bytes: u64) -> Result<(), WalError> {
+    /// return: its header, its length and its name. Where there is no descriptor for its file, nothing
+    /// has happened yet, and it may be tried again.
+    pub(crate) fn begin_next(&mut self, first: Place, bytes: u64) -> Result<Begun, WalError> {
         let number = self.active() + 1;
         let length = self.length.max(SECTOR_BYTES as u64 + bytes);
-        let (name, file) = self.take_spare(length)?;
+        let (name, file) = match self.take_spare(length) {
+            Ok(spare) => spare,
+            Err(error) if error.is_without_descriptor() => return Ok(Begun::NotYet(error)),
+            Err(error) => return Err(error),
+        };
         let header = SegmentHeader { number, length, first }.encode();
         file.write_at(&header, 0).map_err(WalError::io("write to", name))?;
         // First the contents, then the name: a segment under its name has a header.
@@ -187,7 +200,7 @@ impl<D: Disk> Segments<D> {
         self.disk.rename(name, &to).map_err(WalError::io("rename a file to", &to))?;
         self.disk.sync_dir().map_err(WalError::io("sync the directory of", &to))?;
         self.adopt(number, Segment { file, length }, SECTOR_BYTES as u64);
-        Ok(())
+        Ok(Begun::Begun)
     }
 
     fn take_spare(&mut self, length: u64) -> Result<(&'static str, D::File), WalError> {

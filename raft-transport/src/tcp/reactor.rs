@@ -80,6 +80,13 @@ const SCRATCH_BYTES: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(u64);
 
+impl ClientId {
+    /// A name of one's own, for tests of what serves clients without sockets.
+    pub fn of(number: u64) -> Self {
+        ClientId(number)
+    }
+}
+
 /// What happened at the sockets.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -243,9 +250,20 @@ impl Reactor {
         self.sockets.len()
     }
 
-    /// Connections that were closed at once because there were too many.
+    /// Connections of clients that were closed at once because there were too many.
+    pub fn clients_turned_away(&self) -> u64 {
+        self.client_gate.as_ref().map_or(0, |gate| gate.turned_away)
+    }
+
+    /// Connections that were closed at once because there were too many, members' as well.
     pub fn turned_away(&self) -> u64 {
         self.gates().map(|gate| gate.turned_away).sum()
+    }
+
+    /// Why the operating system has let nobody in since somebody came in last, if it has not: mostly that the process
+    /// has no file descriptors left. It is asked again every 100 ms.
+    pub fn accept_failure(&self) -> Option<&str> {
+        self.gates().find_map(|gate| gate.failure.as_deref())
     }
 
     /// Bytes that wait to be sent to a member.

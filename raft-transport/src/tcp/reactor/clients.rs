@@ -34,6 +34,12 @@ impl Reactor {
         self.sockets.get(&(client.0 as usize)).map_or(0, Socket::queued_bytes)
     }
 
+    /// Bytes of memory that a client's connection holds, in a frame that comes in or those that wait to go out: 0
+    /// for one that is idle, or gone.
+    pub fn client_held_bytes(&self, client: ClientId) -> usize {
+        self.sockets.get(&(client.0 as usize)).map_or(0, |socket| socket.held_bytes)
+    }
+
     /// Counts what this client holds now. Beyond the budget closes those that hold most: what one
     /// connection may hold is bounded, but there may be thousands.
     pub(super) fn budget(&mut self, id: usize) {

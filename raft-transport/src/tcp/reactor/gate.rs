@@ -25,6 +25,8 @@ pub(super) struct Gate {
     /// When to go on accepting, although no readiness is reported.
     pub(super) accept_at: Option<u64>,
     pub(super) turned_away: u64,
+    /// Why nobody was let in last, since somebody was.
+    pub(super) failure: Option<String>,
 }
 
 impl Gate {
@@ -47,6 +49,7 @@ impl Gate {
             total: 0,
             accept_at: None,
             turned_away: 0,
+            failure: None,
         })
     }
 
@@ -60,6 +63,7 @@ impl Gate {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
                 Ok((stream, address)) if self.enter(address.ip()) => {
+                    self.failure = None;
                     accepted.push((stream, address));
                 }
                 // Dropping the stream closes it.
@@ -68,6 +72,7 @@ impl Gate {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
+                        self.failure = Some(error.to_string());
                         self.accept_at = Some(now + REST_TICKS);
                         return;
                     }
