@@ -2,7 +2,7 @@
 
 use raft_core::Node;
 use raft_core::state_machine::StateMachine;
-use raft_core::types::NodeId;
+use raft_core::types::{LogIndex, NodeId};
 
 use super::client::{Call, Client};
 use super::told::Told;
@@ -54,10 +54,11 @@ use crate::swarm::rig::Rig;
 /// assert_eq!(end.end, Ended::Done(b"5".to_vec()));
 ///
 /// let leader = stage.leader().unwrap();
+/// assert_eq!(stage.committed().1.0, 5);
 /// stage.act(&format!("isolate {leader}")).unwrap();
 /// stage.ask(client, Asked::Command(b"678".to_vec()), 0);
 /// assert_eq!(stage.next_end(1_000_000).unwrap().end, Ended::Done(b"8".to_vec()));
-/// assert_eq!(stage.machine(leader).unwrap().0, 5);
+/// assert_eq!((stage.committed().1.0, stage.machine(leader).unwrap().0), (8, 5));
 ///
 /// stage.finish();
 /// assert_eq!(stage.violation(), None);
@@ -218,6 +219,12 @@ impl<M: StateMachine + Send + 'static> Stage<'_, M> {
     /// A member's machine, if it runs.
     pub fn machine(&self, node: NodeId) -> Option<&M> {
         Some(self.world.machine(node)?.inner())
+    }
+
+    /// A machine that has applied what any member has, whoever runs now; and the last command's index in the
+    /// log. What this machine says was committed.
+    pub fn committed(&self) -> (LogIndex, &M) {
+        (self.world.oracle.last(), self.world.oracle.machine())
     }
 
     /// What happened so far.
