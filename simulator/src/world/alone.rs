@@ -146,7 +146,8 @@ impl<M: StateMachine + Send + 'static> Alone<'_, M> {
         let number = self.clients.len();
         let mut client = Client::new(self.setup.cluster.seed, number, 1);
         let patience = self.setup.patience;
-        client.told = Some(Told { wants: None, has_session, servers: Vec::new(), patience });
+        let (wants, servers, is_near) = (None, Vec::new(), false);
+        client.told = Some(Told { wants, has_session, servers, patience, is_near });
         self.clients.push(client);
         StageClient(number)
     }

@@ -97,7 +97,8 @@ impl<M: StateMachine + Send + 'static> Stage<'_, M> {
         let number = clients.len();
         let mut client = Client::new(setup.cluster.seed, number, setup.cluster.nodes);
         let patience = setup.patience;
-        client.told = Some(Told { wants: None, has_session, servers: Vec::new(), patience });
+        let (wants, servers, is_near) = (None, Vec::new(), false);
+        client.told = Some(Told { wants, has_session, servers, patience, is_near });
         clients.push(client);
         StageClient(number)
     }
@@ -108,6 +109,11 @@ impl<M: StateMachine + Send + 'static> Stage<'_, M> {
         let client = &mut self.world.clients[client.0];
         client.told.as_mut().expect("it is on a stage").servers = servers.to_vec();
         client.server = client.another(nodes);
+    }
+
+    /// A client is a part of the members that it asks: between them nothing gets lost, or takes time.
+    pub fn bring_near(&mut self, client: StageClient) {
+        self.world.clients[client.0].told.as_mut().expect("it is on a stage").is_near = true;
     }
 
     /// A client waits so long for an answer, up to twice of it, before it asks another member, or ends its one

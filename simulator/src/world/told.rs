@@ -55,6 +55,8 @@ pub(super) struct Told {
     pub(super) servers: Vec<NodeId>,
     /// How long it waits for an answer, up to twice of it.
     pub(super) patience: u64,
+    /// Whether it is beside the members: nothing between them gets lost, or takes time.
+    pub(super) is_near: bool,
 }
 
 impl Told {
