@@ -10,8 +10,9 @@ use raft_core::types::NodeId;
 use shard::clerk::Clerk;
 use shard::configs::Configs;
 use shard::net::{Net, Target};
-use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, controller};
+use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
 
+use crate::owners::Owners;
 use crate::town::{Link, TaskId, Town};
 
 /// The name of the controller, and of the store of configurations.
@@ -30,6 +31,8 @@ pub(crate) struct Groups {
     kind: Kind,
     seed: u64,
     log_bytes_max: Option<u64>,
+    /// Servers of each group.
+    servers: u64,
     groups: Rc<RefCell<BTreeMap<Gid, Target>>>,
     agents: Rc<RefCell<Agents>>,
     clients: Rc<RefCell<u128>>,
@@ -44,6 +47,10 @@ impl Groups {
         log_bytes_max: Option<u64>,
     ) -> Self {
         let town = Town::default();
+        if kind == Kind::Pulled {
+            let mut owners = Owners::default();
+            town.watch(move |sites| owners.look(sites));
+        }
         let head = match kind {
             Kind::Pulled => {
                 let make = move || controller::Machine::new(partition);
@@ -54,17 +61,37 @@ impl Groups {
             }
         };
         let (groups, agents, clients) = Default::default();
-        Groups { town, partition, head, kind, seed, log_bytes_max, groups, agents, clients }
+        let servers = 3;
+        Groups {
+            town,
+            partition,
+            head,
+            kind,
+            seed,
+            log_bytes_max,
+            servers,
+            groups,
+            agents,
+            clients,
+        }
     }
 
-    /// Starts the three servers of a group, which serve nothing yet.
+    /// With groups of so many servers instead of three.
+    pub(crate) fn of_servers(self, servers: u64) -> Self {
+        Groups { servers, ..self }
+    }
+
+    /// Starts the servers of a group, which serve nothing yet.
     pub(crate) fn start(&self, gid: Gid) -> Target {
         let Groups { town, partition, kind, .. } = self.clone();
         let make = move || Group::new(gid, partition, kind);
-        let target =
-            town.add((&gid.to_string(), gid), make, (3, self.seed + gid, self.log_bytes_max));
+        let target = town.add(
+            (&gid.to_string(), gid),
+            make,
+            (self.servers, self.seed + gid, self.log_bytes_max),
+        );
         self.groups.borrow_mut().insert(gid, target.clone());
-        (1..=3).for_each(|node| self.start_agents(gid, node));
+        (1..=self.servers).for_each(|node| self.start_agents(gid, node));
         target
     }
 
@@ -90,7 +117,7 @@ impl Groups {
     }
 
     fn kill_agents(&self, gid: Gid) {
-        (1..=3).for_each(|node| self.kill_agents_of(gid, node));
+        (1..=self.servers).for_each(|node| self.kill_agents_of(gid, node));
     }
 
     /// All servers of a group end.
@@ -108,7 +135,7 @@ impl Groups {
     /// All servers of a group start again.
     pub(crate) fn restart(&self, gid: Gid) {
         self.town.at(&gid.to_string(), |site| site.start_all());
-        (1..=3).for_each(|node| self.start_agents(gid, node));
+        (1..=self.servers).for_each(|node| self.start_agents(gid, node));
     }
 
     /// One server of a group ends.
@@ -117,10 +144,33 @@ impl Groups {
         self.town.at(&gid.to_string(), |site| site.act(&format!("stop {node}")));
     }
 
+    /// One server of a group loses power; `keep` says what reaches its disk of what was not synced.
+    pub(crate) fn crash_one(&self, gid: Gid, node: NodeId, keep: u64) {
+        self.kill_agents_of(gid, node);
+        self.town.at(&gid.to_string(), |site| site.act(&format!("crash {node} keep={keep}")));
+    }
+
     /// One server of a group starts again.
     pub(crate) fn restart_one(&self, gid: Gid, node: NodeId) {
         self.town.at(&gid.to_string(), |site| site.act(&format!("restart {node}")));
         self.start_agents(gid, node);
+    }
+
+    /// The labs' network that loses and delays, everywhere; or the one that does not.
+    pub(crate) fn set_unreliable(&self, is_unreliable: bool) {
+        let gids = self.groups.borrow();
+        let names = gids.keys().map(Gid::to_string).chain([HEAD.to_owned()]);
+        names.for_each(|name| self.town.at(&name, |site| site.set_unreliable(is_unreliable)));
+    }
+
+    /// The most bytes of term, vote and log at any server of a group, and those of a snapshot.
+    pub(crate) fn bytes(&self, gid: Gid) -> (u64, u64) {
+        self.town.at(&gid.to_string(), |site| (site.state_bytes(), site.snapshot_bytes()))
+    }
+
+    /// The bytes that all servers of a group keep: term, vote, log and snapshot.
+    pub(crate) fn bytes_of_all(&self, gid: Gid) -> u64 {
+        self.town.at(&gid.to_string(), |site| site.bytes_of_all())
     }
 
     /// Where a group's servers are.
@@ -180,13 +230,17 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) async fn join(&mut self, gids: &[Gid]) {
+    pub(crate) async fn join(&self, gids: &[Gid]) {
         let groups = gids.iter().map(|gid| (*gid, self.groups.target(*gid).servers)).collect();
         self.change(controller::Command::Join { groups }).await;
     }
 
-    pub(crate) async fn leave(&mut self, gids: &[Gid]) {
+    pub(crate) async fn leave(&self, gids: &[Gid]) {
         self.change(controller::Command::Leave { gids: gids.to_vec() }).await;
+    }
+
+    pub(crate) async fn move_shard(&self, shard: ShardId, gid: Gid) {
+        self.change(controller::Command::Move { shard, gid }).await;
     }
 
     pub(crate) async fn config(&self) -> Config {
@@ -199,8 +253,9 @@ impl Operator {
         }
     }
 
-    /// A join that is done twice is refused the second time, and so is a leave: no session is needed.
-    async fn change(&mut self, command: controller::Command) {
+    /// A join that is done twice is refused the second time, and so is a leave, and a move moves nothing then: no
+    /// session is needed.
+    async fn change(&self, command: controller::Command) {
         while self.link.propose(&self.groups.head, command.encode()).await.is_err() {
             self.link.sleep(Duration::from_millis(20)).await;
         }

@@ -35,6 +35,12 @@ const WAIT_MAX: u64 = 300 * SECOND;
 /// A call of a [`Link`], or something that is waited for.
 pub(crate) type WaitId = u64;
 
+/// Looks at all groups whenever something may have happened.
+pub(crate) type Watch = Box<dyn FnMut(&Sites)>;
+
+/// Groups by their names.
+pub(crate) type Sites = BTreeMap<String, Box<dyn Site>>;
+
 /// How a call has ended.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -55,12 +61,13 @@ struct Wait {
 #[derive(Default)]
 struct Inner {
     now: u64,
-    sites: BTreeMap<String, Box<dyn Site>>,
+    sites: Sites,
     waits: BTreeMap<WaitId, Wait>,
     timers: BTreeSet<(u64, WaitId)>,
     next_id: u64,
     /// Links that are cut off: nothing of theirs arrives, in either direction.
     cut: BTreeSet<u64>,
+    watch: Option<Watch>,
 }
 
 /// Several groups in one time. Cheap to clone.
@@ -111,6 +118,11 @@ impl Town {
         let site = inner.sites.get_mut(name).unwrap_or_else(|| panic!("there is no {name}"));
         site.run_to(now);
         act(&mut **site)
+    }
+
+    /// From now on all groups are looked at, in one state after the other: whoever looks may assert.
+    pub(crate) fn watch(&self, watch: impl FnMut(&Sites) + 'static) {
+        self.inner.borrow_mut().watch = Some(Box::new(watch));
     }
 
     /// A link hears nothing, and nothing is heard of it; or it is heard again.
@@ -185,11 +197,15 @@ impl Town {
     /// All groups come to this time, and what has ended is delivered.
     fn advance(&self, now: u64) {
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         inner.now = inner.now.max(now);
         let mut ended = Vec::new();
         for site in inner.sites.values_mut().filter(|it| it.next_at().is_some_and(|at| at <= now)) {
             site.run_to(now);
             site.take_ends(&mut ended);
+        }
+        if let Some(watch) = &mut inner.watch {
+            watch(&inner.sites);
         }
         for (wait, end) in ended {
             inner.end(wait, end, &self.tasks);

@@ -23,7 +23,7 @@ fn three(seed: u64) -> Groups {
     let groups = Groups::new(shard::Kind::Pulled, TEN, seed, None);
     let gids = [1, 2, 3];
     gids.iter().for_each(|gid| _ = groups.start(*gid));
-    let mut operator = groups.operator();
+    let operator = groups.operator();
     groups.town.run(async move { operator.join(&gids).await });
     groups
 }

@@ -62,7 +62,7 @@ impl Play {
         let groups = Groups::new(Kind::Pushed, Partition::default(), seed, log_bytes_max);
         let play = Play { seed, is_unreliable, ..Self::of(groups) };
         if is_unreliable {
-            play.town.at("head", |site| site.unreliable());
+            play.town.at("head", |site| site.set_unreliable(true));
         }
         play.start(FIRST);
         let (mover, config) = (play.mover(), play.first());
@@ -89,7 +89,7 @@ impl Play {
     pub(super) fn start(&self, gid: Gid) {
         self.groups.start(gid);
         if self.is_unreliable {
-            self.town.at(&name(gid), |site| site.unreliable());
+            self.town.at(&name(gid), |site| site.set_unreliable(true));
         }
     }
 

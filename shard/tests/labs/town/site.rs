@@ -1,13 +1,15 @@
 //! One group of a town.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
 use raft_core::state_machine::StateMachine;
-use raft_core::types::NodeId;
+use raft_core::types::{LogIndex, NodeId};
+use simulator::network::NetworkFaults;
 use simulator::world::{Asked, Ended, Stage, StageClient};
 
 use super::{End, WaitId};
-use crate::lab::Lab;
+use crate::lab::{DELAY, Lab};
 
 /// A group, whatever it runs.
 pub(crate) trait Site {
@@ -23,8 +25,8 @@ pub(crate) trait Site {
     fn act(&mut self, line: &str);
     /// Servers of one part hear nothing of the others.
     fn partition(&mut self, part: &[NodeId]);
-    /// The labs' network that loses and delays.
-    fn unreliable(&mut self);
+    /// The labs' network that loses and delays, or the one that does not.
+    fn set_unreliable(&mut self, is_unreliable: bool);
     /// Everybody loses power.
     fn crash_all(&mut self);
     /// Everybody ends.
@@ -35,10 +37,14 @@ pub(crate) trait Site {
     fn leads(&self, node: NodeId) -> bool;
     /// Who leads in the highest term.
     fn leader(&self) -> Option<NodeId>;
+    /// The last command that was applied by anybody, and a machine that has applied everything up to it.
+    fn committed(&self) -> (LogIndex, &dyn Any);
     /// The most bytes of term, vote and log at any server.
     fn state_bytes(&self) -> u64;
     /// The most bytes of a snapshot at any server.
     fn snapshot_bytes(&self) -> u64;
+    /// The bytes of term, vote, log and snapshot at all servers.
+    fn bytes_of_all(&self) -> u64;
     /// Faults stop, and everything is judged.
     fn finish(&mut self);
 }
@@ -71,6 +77,10 @@ impl<M: StateMachine + Send + 'static> Site for Place<M> {
         let client = free.unwrap_or_else(|| {
             let client = self.lab.stage.client_without_session();
             self.lab.stage.limit(client, servers);
+            // Of several, only what is a part of a server asks that one alone.
+            if servers.len() == 1 && self.lab.nodes().count() > 1 {
+                self.lab.stage.bring_near(client);
+            }
             client
         });
         self.lab.stage.ask(client, asked, 0);
@@ -99,8 +109,11 @@ impl<M: StateMachine + Send + 'static> Site for Place<M> {
         self.lab.partition(part);
     }
 
-    fn unreliable(&mut self) {
-        self.lab.unreliable();
+    fn set_unreliable(&mut self, is_unreliable: bool) {
+        *self.lab.stage.network() = match is_unreliable {
+            true => NetworkFaults::unreliable(),
+            false => NetworkFaults { delay: (DELAY, DELAY), ..NetworkFaults::default() },
+        };
     }
 
     fn crash_all(&mut self) {
@@ -123,12 +136,25 @@ impl<M: StateMachine + Send + 'static> Site for Place<M> {
         self.lab.stage.leader()
     }
 
+    fn committed(&self) -> (LogIndex, &dyn Any) {
+        let (last, machine) = self.lab.stage.committed();
+        (last, machine)
+    }
+
     fn state_bytes(&self) -> u64 {
         self.lab.state_bytes()
     }
 
     fn snapshot_bytes(&self) -> u64 {
         self.lab.snapshot_bytes()
+    }
+
+    fn bytes_of_all(&self) -> u64 {
+        let nodes = self.lab.nodes().filter_map(|node| self.lab.stage.node(node));
+        let bytes = |node: &raft_core::Node| {
+            node.state_bytes() + node.snapshot().map_or(0, |snapshot| snapshot.size)
+        };
+        nodes.map(bytes).sum()
     }
 
     fn finish(&mut self) {
