@@ -15,6 +15,7 @@ mod lab;
 mod owners;
 mod pulled;
 mod pushed;
+mod recorded;
 mod shardctrler;
 mod stable;
 #[allow(dead_code, reason = "tests of faults are to use the rest")]
