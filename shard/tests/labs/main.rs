@@ -18,6 +18,7 @@ mod pushed;
 mod recorded;
 mod shardctrler;
 mod stable;
+mod storm;
 #[allow(dead_code, reason = "tests of faults are to use the rest")]
 mod town;
 mod txns;
