@@ -7,6 +7,7 @@ pub mod client;
 pub(crate) mod codec;
 mod connection;
 pub mod repeat;
+mod search;
 pub(crate) mod service;
 mod silence;
 

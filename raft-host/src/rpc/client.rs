@@ -1,7 +1,6 @@
 //! A client of a cluster over the network: finds the leader, follows it, tries the next server.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -9,6 +8,7 @@ use raft_core::types::GroupId;
 
 use super::codec::{self, Kind, ResponseRecord};
 use super::connection::{Connection, NoResponse, PAYLOAD_BYTES_MAX, Question};
+use super::search::{Learned, Search, Unreached};
 use super::silence::Silence;
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
@@ -141,7 +141,7 @@ impl PendingProposal {
 enum Attempt {
     Response(Arc<Connection>, ResponseRecord),
     /// The server has surely not seen the request.
-    NotSent(String),
+    NotSent(Unreached),
     /// Whether it has is not known.
     Lost(NoResponse),
 }
@@ -191,28 +191,29 @@ impl RpcClient {
     ) -> ProposeResult {
         check_length(command)?;
         let question = Question { kind: Kind::Propose, group, payload: command };
-        let mut search = Search::new(self, patience);
+        let mut search = self.search(patience);
         loop {
-            let why = match self.ask(question, search.deadline) {
+            match self.ask(question, search.deadline) {
                 Attempt::Response(connection, response) => {
                     match codec::decode_proposed(response.code, response.payload) {
                         Err(ProposeError::NotAppended(why)) if !why.is_final() => {
-                            search.rest_after(self.learn(&connection, &why));
-                            why
+                            let learned = self.learn(&connection, &why);
+                            search.answered(why);
+                            search.rest_after(learned);
                         }
                         end => return end,
                     }
                 }
                 Attempt::NotSent(what) => {
+                    search.unreached(what);
                     search.rest_after(Learned::Nothing);
-                    NotAppended::Unreachable(what)
                 }
                 Attempt::Lost(no_response) => {
                     return Err(ProposeError::Unknown(unknown(&no_response)));
                 }
-            };
+            }
             if search.is_over() {
-                return Err(ProposeError::NotAppended(why));
+                return Err(ProposeError::NotAppended(search.end(NotAppended::Unreachable)));
             }
         }
     }
@@ -225,7 +226,9 @@ impl RpcClient {
         let sent = check_length(command).and_then(|()| {
             self.send(question, deadline).map_err(|attempt| match attempt {
                 Attempt::Lost(why) => ProposeError::Unknown(unknown(&why)),
-                Attempt::NotSent(what) => ProposeError::NotAppended(NotAppended::Unreachable(what)),
+                Attempt::NotSent(what) => {
+                    ProposeError::NotAppended(NotAppended::Unreachable(what.to_string()))
+                }
                 Attempt::Response(..) => unreachable!("nobody has been waited for"),
             })
         });
@@ -252,11 +255,11 @@ impl RpcClient {
             return Err(QueryError::Unreachable(what));
         }
         let question = Question { kind: Kind::Query, group, payload: query };
-        let mut search = Search::new(self, patience);
+        let mut search = self.search(patience);
         let mut silence = self.silence();
         loop {
             let until = Instant::now() + silence.within(search.deadline);
-            let why = match self.ask(question, until) {
+            match self.ask(question, until) {
                 Attempt::Response(connection, response) => {
                     match codec::decode_queried(response.code, response.payload) {
                         Ok(answer) => return Ok(answer),
@@ -267,21 +270,20 @@ impl RpcClient {
                             if why != QueryError::Busy {
                                 self.leave(&connection);
                             }
-                            why
+                            search.answered(why);
                         }
                     }
                 }
                 Attempt::Lost(NoResponse::Timeout) => {
                     silence.was_too_short();
-                    QueryError::Timeout
+                    search.answered(QueryError::Timeout);
                 }
-                Attempt::NotSent(what) | Attempt::Lost(NoResponse::Broken(what)) => {
-                    QueryError::Unreachable(what)
-                }
-            };
+                Attempt::NotSent(what) => search.unreached(what),
+                Attempt::Lost(NoResponse::Broken(why)) => search.unreached(Unreached::broken(why)),
+            }
             search.rest_after(Learned::Nothing);
             if search.is_over() {
-                return Err(why);
+                return Err(search.end(QueryError::Unreachable));
             }
         }
     }
@@ -304,6 +306,11 @@ impl RpcClient {
             Err(NoResponse::Timeout) => Err(QueryError::Timeout),
             Err(NoResponse::Broken(what)) => Err(unreachable(what)),
         }
+    }
+
+    fn search<E>(&self, patience: Duration) -> Search<E> {
+        let RpcOptions { backoff_min, backoff_max, .. } = self.shared.options;
+        Search::new(patience, (backoff_min, backoff_max), self.shared.servers.len())
     }
 
     pub(crate) fn silence(&self) -> Silence {
@@ -345,7 +352,7 @@ impl RpcClient {
     }
 
     /// The connection at hand, or a new one. After a failure the next one goes to the next server.
-    fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, String> {
+    fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, Unreached> {
         let mut place = self.shared.place.lock();
         if let Some(connection) = place.connection.as_ref().filter(|c| !c.is_broken()) {
             return Ok(connection.clone());
@@ -359,7 +366,7 @@ impl RpcClient {
                 Ok(connection)
             }
             Err(error) => {
-                let what = format!("{}: {error}", place.address);
+                let what = Unreached { address: place.address.clone(), why: error.to_string() };
                 place.advance(&self.shared.servers);
                 Err(what)
             }
@@ -402,46 +409,6 @@ impl Place {
         self.connection = None;
         self.turn = (self.turn + 1) % servers.len();
         self.address.clone_from(&servers[self.turn]);
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Learned {
-    /// Where the leader is.
-    Leader,
-    Nothing,
-}
-
-/// One request's way from server to server.
-struct Search {
-    deadline: Instant,
-    backoff: Duration,
-    backoff_max: Duration,
-    redirects: u32,
-}
-
-impl Search {
-    fn new(client: &RpcClient, patience: Duration) -> Self {
-        let RpcOptions { backoff_min, backoff_max, .. } = client.shared.options;
-        let deadline = deadline(patience);
-        Search { deadline, backoff: backoff_min, backoff_max, redirects: 0 }
-    }
-
-    /// Waits before the next attempt, unless the leader's address was just learnt. Two members who
-    /// name each other get no more than two attempts in a row.
-    fn rest_after(&mut self, learned: Learned) {
-        if learned == Learned::Leader && self.redirects < 2 {
-            self.redirects += 1;
-            return;
-        }
-        self.redirects = 0;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        thread::sleep(self.backoff.min(left));
-        self.backoff = self.backoff.saturating_mul(2).min(self.backoff_max);
-    }
-
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
     }
 }
 
