@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use signal_hook::flag;
 
 use crate::args::Serve;
 use crate::{Failure, say, status};
+
+/// A file that is longer is no configuration.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// With fewer files than this, a member says at its start that clients will be few.
 const FILES_ENOUGH: u64 = 1024;
@@ -107,11 +111,22 @@ impl TryFrom<Limit> for LogLimit {
 
 impl Config {
     fn read(path: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(path);
+        let text = read_bounded(path);
         let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
         let what = |error: toml::de::Error| format!("{}: {}", path.display(), error);
         toml::from_str(&text).map_err(|error| wrong(what(error).trim_end().to_owned()))
     }
+}
+
+/// The whole file, if it is none that never ends.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        let what = "it is longer than 1 MiB, so no configuration of a member";
+        return Err(io::Error::new(ErrorKind::InvalidData, what));
+    }
+    Ok(text)
 }
 
 impl Settings {
@@ -140,11 +155,15 @@ impl Settings {
             let known = known.join(", ");
             return Err(wrong(format!("--id {id} is not among the members of --cluster: {known}")));
         }
+        let data = serve.data.clone().or(file.data).ok_or_else(|| missing("data"))?;
+        if data.as_os_str().is_empty() {
+            return Err(wrong("--data is empty: name the directory of this member's data".into()));
+        }
         Ok(Settings {
             id,
             cluster,
             listen,
-            data: serve.data.clone().or(file.data).ok_or_else(|| missing("data"))?,
+            data,
             insecure: serve.insecure || file.insecure.unwrap_or(false),
             log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or_default(),
         })
@@ -173,10 +192,10 @@ fn raise_file_limit() {
     // What can't be raised is lived with: a host lets in as many clients as there are files for.
     let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
     if limit < FILES_ENOUGH {
-        eprintln!(
-            "kv: at most {limit} files may be open, and every client is one: more clients need a higher limit \
+        say(&format!(
+            "at most {limit} files may be open, and every client is one: more clients need a higher limit \
              (ulimit -n)"
-        );
+        ));
     }
 }
 
@@ -208,12 +227,24 @@ fn serve_single(arguments: &Serve) -> Result<(), Failure> {
 
 fn not_started(error: HostError) -> Failure {
     match error {
+        HostError::OtherMembers { path, stored, configured, .. } => wrong(format!(
+            "{}: this store is of a cluster with members {}, and --cluster names {}; members can't be \
+             changed yet: start it with those that it has, or with an empty directory",
+            path.display(),
+            numbers(&stored),
+            numbers(&configured)
+        )),
+        HostError::Config(_) => wrong(error.to_string()),
         HostError::NotLoopback { address } => Failure::not_done(format!(
             "{address} is not a loopback address: there is no encryption and no proof of identity \
              yet, so whoever reaches it can read and write everything. Allow that with --insecure"
         )),
         _ => Failure::not_done(error),
     }
+}
+
+fn numbers(nodes: &[u64]) -> String {
+    nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn serve_member(arguments: &Serve) -> Result<(), Failure> {

@@ -61,6 +61,21 @@ pub enum HostError {
         /// Whose it is.
         what: String,
     },
+    /// The store knows its group with other members than the configuration names.
+    #[error(
+        "{path}: group {group} has the members {stored:?}, and the configuration names {configured:?}; members can't be \
+         changed yet: start it with those that it has, or with another directory"
+    )]
+    OtherMembers {
+        /// The directory.
+        path: PathBuf,
+        /// Which group.
+        group: GroupId,
+        /// The members that the store knows, in rising order.
+        stored: Vec<NodeId>,
+        /// Those of the configuration.
+        configured: Vec<NodeId>,
+    },
     /// The store can't be opened, or is damaged.
     #[error("{path}: {what}")]
     Store {

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use raft_core::block::BLOCK_BYTES_TARGET;
+use raft_core::membership::Membership;
 use raft_core::types::{GroupId, Member, NodeId};
 use raft_storage::{Disk, FileDisk};
 use raft_transport::tcp::frame::FRAME_BYTES_MAX;
@@ -168,6 +169,9 @@ fn check(config: &HostConfig, groups: &[Group]) -> Result<Resolved, HostError> {
     }
     if groups.is_empty() || names.len() != groups.len() {
         return fail("at least one group, and each one once".to_owned());
+    }
+    if let Err(error) = Membership::trusted(config.members.keys().copied()) {
+        return fail(error.to_string());
     }
     if config.tick.is_zero() {
         return fail("a tick must take some time".to_owned());

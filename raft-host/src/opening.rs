@@ -1,6 +1,6 @@
 //! Opening the stores of a host's groups: whose they are, and what is in them.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use raft_core::node::Bootstrap;
@@ -64,8 +64,9 @@ impl Stores {
         let member = Member { node: config.node, incarnation };
         let mut recovered = Vec::new();
         for group in groups {
-            let opened = wal.open_group(identity(config, member, group));
-            recovered.push(opened.map_err(failed)?);
+            let opened = wal.open_group(identity(config, member, group)).map_err(failed)?;
+            check_members(config, &opened)?;
+            recovered.push(opened);
         }
         let start: StartDisk = Box::new(move |mailbox| DiskThreads::start(wal, mailbox));
         Ok(Stores { member, start_seed: draw()?, recovered, kind: Kind::Disk(start) })
@@ -107,6 +108,19 @@ impl Stores {
     }
 }
 
+/// A store that knows its group's members is no other cluster's, whatever the configuration says. One that does not
+/// know them yet learns them from the configuration.
+fn check_members(config: &HostConfig, recovered: &Recovered) -> Result<(), HostError> {
+    let Some(snapshot) = &recovered.snapshot else { return Ok(()) };
+    let stored: Vec<NodeId> = snapshot.membership.voters().iter().map(|voter| voter.node).collect();
+    let configured: Vec<NodeId> = config.members.keys().copied().collect();
+    if stored == configured {
+        return Ok(());
+    }
+    let (path, group) = (config.store_path(), recovered.identity.group);
+    Err(HostError::OtherMembers { path, group, stored, configured })
+}
+
 fn bootstrap(config: &HostConfig) -> Bootstrap {
     let nodes: Vec<NodeId> = config.members.keys().copied().collect();
     match config.new_cluster {
@@ -142,6 +156,28 @@ fn wal_error(config: &HostConfig, error: WalError) -> HostError {
         WalError::WrongOwner { .. } | WalError::WrongIdentity { .. } => {
             HostError::ForeignStore { path, what: error.to_string() }
         }
-        other => HostError::Store { path, what: other.to_string() },
+        other => HostError::Store { path, what: format!("{other}{}", way_out(&other)) },
+    }
+}
+
+/// What an operator can do about it.
+fn way_out(error: &WalError) -> &'static str {
+    match error {
+        WalError::Io { source, .. } => match source.kind() {
+            ErrorKind::StorageFull => {
+                "; free space on this disk, or move the directory to a larger one"
+            }
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                "; a member has to be able to write to its directory"
+            }
+            _ => "",
+        },
+        WalError::Damaged { .. } | WalError::Missing { .. } | WalError::Incomplete { .. } => {
+            ". Nothing was changed. Keep the directory: if the disk reads wrongly, or files were moved, the store is good \
+             again once that is mended. Never put an older copy in its place: it would break promises that this member \
+             has made. Until then the others go on, if they are a majority; a new, empty directory gives this member no \
+             vote"
+        }
+        _ => "",
     }
 }

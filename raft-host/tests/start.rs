@@ -74,6 +74,35 @@ fn a_host_that_does_not_start_leaves_no_store_behind() {
 }
 
 #[test]
+fn too_many_members_are_refused_before_there_is_a_store() {
+    let dir = TempDir::new("crowd");
+    let config = HostConfig::new(CLUSTER, 1, dir.path());
+    let config = (1..=32).fold(config, |config, node| config.member(node, "127.0.0.1:0", None));
+    let error = start(config).unwrap_err();
+    assert!(matches!(&error, HostError::Config(what) if what.contains("32 members")), "{error}");
+    assert!(!dir.path().exists());
+}
+
+#[test]
+fn a_store_is_not_started_with_other_members_than_it_knows() {
+    let dir = TempDir::new("members");
+    let alone = || HostConfig::new(CLUSTER, 1, dir.path()).member(1, "127.0.0.1:0", None);
+    let host = start(alone()).unwrap();
+    assert_eq!(host.client(1).wait_for_leader(PATIENCE), Some(1));
+    host.shutdown().unwrap();
+    for _ in 0..2 {
+        let more = alone().member(2, "127.0.0.1:1", None).member(3, "127.0.0.1:2", None);
+        let error = start(more).unwrap_err();
+        let HostError::OtherMembers { group: 1, stored, configured, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!((&stored[..], &configured[..]), (&[1][..], &[1, 2, 3][..]));
+        assert!(error.to_string().contains("[1]") && error.to_string().contains("[1, 2, 3]"));
+    }
+    start(alone()).unwrap().shutdown().unwrap();
+}
+
+#[test]
 fn a_configuration_that_makes_no_sense_is_refused() {
     let stranger = HostConfig::in_memory(CLUSTER, 2).member(1, "127.0.0.1:0", None);
     assert!(matches!(start(stranger).unwrap_err(), HostError::Config(_)));

@@ -85,7 +85,8 @@ fn failed(what: impl Display) -> impl FnOnce(io::Error) -> SnapshotError {
 #[derive(Debug)]
 pub(crate) struct SnapshotStore<D: Disk> {
     disk: Arc<D>,
-    staged: BTreeMap<(GroupId, EntryId), Staged<D::File>>,
+    /// Those in the making, or why one can't be.
+    staged: BTreeMap<(GroupId, EntryId), Result<Staged<D::File>, SnapshotError>>,
     /// Sizes of the sealed ones.
     sealed: BTreeMap<(GroupId, EntryId), u64>,
 }
@@ -100,7 +101,6 @@ struct Staged<F> {
     block: Vec<u8>,
     /// Bytes written since the last sync.
     unsynced: usize,
-    error: Option<SnapshotError>,
 }
 
 impl<D: Disk> SnapshotStore<D> {
@@ -142,22 +142,22 @@ impl<D: Disk> SnapshotStore<D> {
         if chunk.offset == 0 {
             self.staged.remove(&key);
             self.drop_staged_before(group, chunk.snapshot.index);
-            if let Some(staged) = self.begin(group, chunk.snapshot) {
-                self.staged.insert(key, staged);
-            }
+            self.staged.insert(key, self.begin(group, chunk.snapshot));
         }
-        if let Some(staged) = self.staged.get_mut(&key)
-            && staged.error.is_none()
+        if let Some(making) = self.staged.get_mut(&key)
+            && let Ok(staged) = making
             && let Err(error) = staged.take(group, chunk)
         {
-            staged.error = Some(error);
+            *making = Err(error);
         }
     }
 
-    fn begin(&self, group: GroupId, last: EntryId) -> Option<Staged<D::File>> {
-        let file = self.disk.open(&staged_name(group, last), OpenMode::Create).ok()?;
-        let error = file.write_at(&header(group, last), 0).map_err(failed("write")).err();
-        Some(Staged { file, size: 0, block: Vec::new(), unsynced: 0, error })
+    fn begin(&self, group: GroupId, last: EntryId) -> Result<Staged<D::File>, SnapshotError> {
+        let name = staged_name(group, last);
+        let file = self.disk.open(&name, OpenMode::Create);
+        let file = file.map_err(failed(format_args!("create {name}")))?;
+        file.write_at(&header(group, last), 0).map_err(failed(format_args!("write to {name}")))?;
+        Ok(Staged { file, size: 0, block: Vec::new(), unsynced: 0 })
     }
 
     /// Makes a staged snapshot durable: first its contents, then its name. If it can't be, its file
@@ -177,12 +177,9 @@ impl<D: Disk> SnapshotStore<D> {
     fn try_seal(&mut self, group: GroupId, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
         let (last, size) = (meta.last, meta.size);
         let staged = self.staged.remove(&(group, last));
-        let mut staged = staged.ok_or_else(|| {
-            SnapshotError::new(format_args!("nothing was staged for snapshot {last}"))
+        let mut staged = staged.unwrap_or_else(|| {
+            Err(SnapshotError::new(format_args!("nothing was staged for snapshot {last}")))
         })?;
-        if let Some(error) = staged.error {
-            return Err(error);
-        }
         if staged.size != size {
             let found = staged.size;
             return Err(SnapshotError::new(format_args!(
@@ -318,12 +315,14 @@ impl<F: DiskFile> Staged<F> {
         let number = (self.size - self.block.len() as u64) / BLOCK_BYTES as u64;
         let crc = block_crc(group, last, number, &self.block);
         self.block.extend_from_slice(&crc.to_le_bytes());
-        self.file.write_at(&self.block, block_offset(number)).map_err(failed("write"))?;
+        let name = staged_name(group, last);
+        let written = self.file.write_at(&self.block, block_offset(number));
+        written.map_err(failed(format_args!("write to {name}")))?;
         self.unsynced += self.block.len();
         self.block.clear();
         if self.unsynced >= SYNC_STEP_BYTES {
             self.unsynced = 0;
-            self.file.sync_data().map_err(failed("sync"))?;
+            self.file.sync_data().map_err(failed(format_args!("sync {name}")))?;
         }
         Ok(())
     }
@@ -395,7 +394,9 @@ impl<F: DiskFile> Contents<F> {
         if read != bytes.len() || crc != expected {
             let name = &self.name;
             return Err(LogReadError::Corrupt(format!(
-                "{name} is damaged at byte {offset}: expected checksum {expected:02x?}, found {crc:02x?}"
+                "{name} is damaged at byte {offset}: expected a block with checksum {:08x}, found {:08x}",
+                u32::from_le_bytes(expected),
+                crc.try_into().map_or(0, u32::from_le_bytes),
             )));
         }
         bytes.truncate(length);

@@ -31,7 +31,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::memory::ReadBudget;
 use crate::snapshot::{SnapshotReader, SnapshotStore};
-use batch::{Builder, Header, Place};
+use batch::{Builder, Header, Place, block_text};
 use group::Group;
 use index::{Extent, Ledger};
 use segment::{Begun, Segments, segment_name};
@@ -140,7 +140,7 @@ impl<D: Disk> Wal<D> {
     /// expected and what was found. Nothing has been changed then.
     pub fn open(disk: D, options: WalOptions) -> Result<Self, WalError> {
         let disk = Arc::new(disk);
-        let lock = disk.try_lock(LOCK).map_err(WalError::io("lock", LOCK))?;
+        let lock = disk.try_lock(LOCK).map_err(WalError::io("create and lock the file", LOCK))?;
         let lock = lock.ok_or(WalError::Locked { file: LOCK })?;
         let mut replay = recovery::replay(&disk, options.segment_bytes)?;
         if replay.place.is_none() && SnapshotStore::any_there(&*disk)? {
@@ -565,7 +565,7 @@ fn read_view<D: Disk>(segments: &Segments<D>, extent: &Extent) -> Result<View, W
     segments.read(segment, &mut bytes, offset).map_err(failed)?;
     let length = bytes.len();
     let block = Block::verify(view.block, bytes.into(), view.crc, length).map_err(|error| {
-        let expected = format!("the block {:?}", view.block);
+        let expected = block_text(&view.block);
         let (file, found) = (segment_name(segment), error.to_string());
         WalError::Damaged { file, offset, expected, found }
     })?;

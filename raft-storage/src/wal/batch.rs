@@ -4,8 +4,10 @@
 //! zero. The trailer lists the sectors that are zero by content: any other zero sector tells a torn
 //! batch, which nobody was promised, from a damaged one, which somebody may count on.
 
+use std::fmt;
+
 use bytes::Bytes;
-use raft_core::block::{Block, View};
+use raft_core::block::{Block, BlockHeader, View};
 use raft_core::checksum::crc32c;
 
 use super::codec::{Decoder, is_zero, u32_at, u64_at};
@@ -28,6 +30,19 @@ const RANGE_BYTES: usize = 8;
 const RANGES_LAST: usize = (TRAILER_CRC - TRAILER_LIST) / RANGE_BYTES;
 /// Ranges that fit into each sector before it.
 const RANGES_FULL: usize = SECTOR_BYTES / RANGE_BYTES;
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place { epoch, sequence, previous } = self;
+        write!(f, "batch {sequence} of epoch {epoch:x} after {previous:08x}")
+    }
+}
+
+/// A block, as it is named to operators.
+pub(crate) fn block_text(block: &BlockHeader) -> String {
+    let BlockHeader { group, first, term, count, .. } = *block;
+    format!("the {count} entries of group {group} from {first} on, of term {term}")
+}
 
 /// The place of a batch in the log, which it names itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,14 +268,7 @@ pub(crate) fn verify_header(
     room: u64,
     place: Place,
 ) -> Result<Header, Fault> {
-    let fault = |found| Fault {
-        offset: start,
-        expected: format!(
-            "batch {} of epoch {:x} after {:08x}",
-            place.sequence, place.epoch, place.previous
-        ),
-        found,
-    };
+    let fault = |found| Fault { offset: start, expected: place.to_string(), found };
     let Some(header) = Header::decode(sector) else {
         let what = if is_zero(sector) { "an empty sector" } else { "no header" };
         return Err(fault(what.into()));
@@ -311,7 +319,7 @@ fn verify_records(header: &Header, batch: &Bytes, start: u64) -> Result<(), Faul
             }
             let bytes = batch.slice(payload as usize..end as usize);
             if let Err(error) = Block::verify(view.block, bytes, view.crc, 0) {
-                return fault(payload, format!("a block {:?}", view.block), error.to_string());
+                return fault(payload, block_text(&view.block), error.to_string());
             }
             payload = end;
         }

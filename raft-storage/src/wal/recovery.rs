@@ -100,8 +100,8 @@ impl<D: Disk> Replay<D> {
             return Err(WalError::Damaged {
                 file: name,
                 offset: 0,
-                expected: format!("a segment that continues with {place:?}"),
-                found: format!("one that continues with {:?}", header.first),
+                expected: format!("a segment that goes on with {place}"),
+                found: format!("one that goes on with {}", header.first),
             });
         }
         let (end, remains) = (SECTOR_BYTES as u64, Vec::new());
