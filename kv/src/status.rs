@@ -1,5 +1,7 @@
 //! Where members stand: as a table, as JSON, as lines of a server's log.
 
+mod notes;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -24,9 +26,6 @@ const COLUMNS: [(&str, &str); 8] = [
     ("LOG BYTES", "state_bytes"),
 ];
 
-/// What stands under NOTE, besides why there is no vote: the first of these that is there.
-const NOTES: [&str; 2] = ["why_no_leader", "snapshot_failed"];
-
 /// What helps against too many clients.
 const MORE_FILES: &str = "A higher limit of open files (ulimit -n) gives more";
 
@@ -36,8 +35,8 @@ pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
     let members: Vec<(u64, String)> =
         target.cluster.members().map(|(id, member)| (id, member.clients())).collect();
     let mut options = RpcOptions::default();
-    // A member that is up answers at once, leader or not.
-    options.request_timeout = target.timeout.min(Duration::from_secs(2));
+    // A member that is up answers at once, leader or not. One that stands still is waited for as long as was asked.
+    options.request_timeout = target.timeout;
     let rpc = RpcClient::with_options(members.iter().map(|(_, address)| address), options);
     let answers: Vec<Result<Value, String>> = thread::scope(|scope| {
         let rpc = &rpc;
@@ -47,14 +46,25 @@ pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
     });
     let shown = if *json { as_json(&members, &answers) } else { table(&members, &answers) };
     print(shown.as_bytes())?;
-    let leads = |answer: &Result<Value, String>| {
-        let role = answer.as_ref().ok().and_then(|status| status["groups"][0]["role"].as_str());
-        matches!(role, Some("leader" | "single"))
-    };
-    match answers.iter().any(leads) {
-        true => Ok(()),
-        false => Err(Failure::not_done("no member leads; a majority must be up")),
-    }
+    if answers.iter().flatten().any(leads) { Ok(()) } else { Err(no_leader(&answers)) }
+}
+
+fn leads(status: &Value) -> bool {
+    matches!(status["groups"][0]["role"].as_str(), Some("leader" | "single"))
+}
+
+/// What was seen, where nobody leads.
+fn no_leader(answers: &[Result<Value, String>]) -> Failure {
+    let (all, up) = (answers.len(), answers.iter().flatten().count());
+    let majority = all / 2 + 1;
+    Failure::not_done(if up < majority {
+        format!("no member leads: {up} of {all} answered, and {majority} must be up")
+    } else {
+        format!(
+            "no member leads, although {up} of {all} answered: an election takes less than a second mostly; where \
+             it does not end, NOTE says what is in its way"
+        )
+    })
 }
 
 fn ask(rpc: &RpcClient, address: &str) -> Result<Value, String> {
@@ -74,13 +84,16 @@ fn table(members: &[(u64, String)], answers: &[Result<Value, String>]) -> String
     let mut rows = vec![vec!["ID".to_owned(), "CLIENTS".to_owned()]];
     rows[0].extend(COLUMNS.map(|(heading, _)| heading.to_owned()));
     rows[0].push("NOTE".to_owned());
-    for ((id, address), answer) in members.iter().zip(answers) {
+    let notes = notes::between(members, answers);
+    for (((id, address), answer), between) in members.iter().zip(answers).zip(notes) {
         let mut row = vec![id.to_string(), address.clone()];
         match answer {
             Ok(status) => {
                 let group = &status["groups"][0];
                 row.extend(COLUMNS.map(|(_, field)| text(&group[field])));
-                row.push(note(status));
+                row.push(
+                    between.into_iter().chain(notes::of(status)).collect::<Vec<_>>().join("; "),
+                );
             }
             Err(error) => {
                 row.extend(COLUMNS.map(|_| "-".to_owned()));
@@ -107,26 +120,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// What is out of order: the worst of the member's own troubles, and whom it can't talk to.
-fn note(status: &Value) -> String {
-    let group = &status["groups"][0];
-    let of = |field: &str| group[field].as_str();
-    let fatal = of("bug").or(of("fenced"));
-    let standing = of("standing").filter(|standing| *standing != "voter");
-    let other = NOTES.iter().find_map(|field| of(field));
-    let own = fatal.or(standing).or(other).map(str::to_owned);
-    let peers = status["peers"].as_array().into_iter().flatten();
-    let refusals = peers
-        .filter_map(|peer| Some(format!("node {} at {}", peer["node"], peer["refused"].as_str()?)));
-    let crowding = [("nobody can connect", "accept_failed"), ("the log waits", "log_waits")];
-    let crowding = crowding
-        .into_iter()
-        .filter_map(|(what, field)| Some(format!("{what}: {}", status[field].as_str()?)));
-    let refused = status["clients_refused"].as_u64().filter(|refused| *refused > 0);
-    let refused = refused.map(|refused| format!("{refused} clients refused"));
-    own.into_iter().chain(crowding).chain(refused).chain(refusals).collect::<Vec<_>>().join("; ")
 }
 
 /// Where there are more clients than places, and where files can't be opened for them or for the log. The same trouble
@@ -156,7 +149,7 @@ pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBo
         let Some(status) = status() else { return };
         let now = crowding(&status);
         for trouble in now.iter().filter(|trouble| !troubles.contains(*trouble)) {
-            eprintln!("kv: {trouble}");
+            say(&trouble);
         }
         troubles = now;
         let Some(group) = status.groups.into_iter().next() else { return };

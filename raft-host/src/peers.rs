@@ -47,9 +47,11 @@ impl Peers {
     }
 
     pub(crate) fn status(&self, reactor: &Reactor) -> Vec<PeerStatus> {
-        let with_queue = |peer: &PeerStatus| {
-            let queued_bytes = reactor.queued_bytes(peer.node) as u64;
-            PeerStatus { queued_bytes, ..peer.clone() }
+        let with_queue = |peer: &PeerStatus| PeerStatus {
+            queued_bytes: reactor.queued_bytes(peer.node) as u64,
+            reached: reactor.reaches(peer.node),
+            not_reached: reactor.why_not_reached(peer.node).map(str::to_owned),
+            ..peer.clone()
         };
         self.peers.values().map(with_queue).collect()
     }

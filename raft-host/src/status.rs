@@ -78,18 +78,18 @@ pub struct GroupStatus {
 pub struct Lagging {
     /// Which.
     pub node: NodeId,
-    /// Why.
+    /// Why, in a word: `silent`, `lost-acknowledged`, `read-error`, `snapshot`; and, on the way, `reading`, `probing`,
+    /// `in-flight`.
+    pub kind: &'static str,
+    /// Why, with the numbers.
     pub why: String,
 }
 
 impl Lagging {
     fn all(node: &Node) -> Vec<Lagging> {
         let of = |peer: NodeId| {
-            let why = match node.why_lagging(peer) {
-                WhyLagging::NotMine | WhyLagging::UpToDate => return None,
-                why => why,
-            };
-            Some(Lagging { node: peer, why: format!("{why:?}") })
+            let (kind, why) = lagging_text(node.why_lagging(peer))?;
+            Some(Lagging { node: peer, kind, why })
         };
         node.membership().voters().iter().filter_map(|member| of(member.node)).collect()
     }
@@ -178,8 +178,12 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// Where it is expected.
     pub address: String,
-    /// Whether there is a connection.
+    /// Whether there is a connection, whoever has dialled it.
     pub connected: bool,
+    /// Whether the one that we dial stands. Only over that one we can send to it.
+    pub reached: bool,
+    /// Why that one does not stand, once it has failed.
+    pub not_reached: Option<String>,
     /// The incarnation of its store, in hexadecimal, as it said last.
     pub incarnation: Option<String>,
     /// Bytes that wait to be sent to it.
@@ -271,7 +275,8 @@ fn standing_text(standing: &Standing) -> String {
     match standing {
         Standing::Voter => "voter".to_owned(),
         Standing::WaitingFor(nodes) => {
-            format!("no vote: the store is new, and nodes {nodes:?} have not said who it is")
+            let nodes = nodes_text(nodes);
+            format!("no vote: the store is new, and waits to hear from {nodes}")
         }
         Standing::Replaced(Some(member)) => format!(
             "no vote: the store is new, but the group knows this node by another store, {member}: \
@@ -284,6 +289,35 @@ fn standing_text(standing: &Standing) -> String {
     }
 }
 
+fn lagging_text(why: WhyLagging) -> Option<(&'static str, String)> {
+    Some(match why {
+        WhyLagging::NotMine | WhyLagging::UpToDate => return None,
+        WhyLagging::Silent { ticks } => {
+            ("silent", format!("nothing has come from it for {ticks} ticks"))
+        }
+        WhyLagging::LostAcknowledged => (
+            "lost-acknowledged",
+            "its store has lost what it had acknowledged, and must be replaced".to_owned(),
+        ),
+        WhyLagging::ReadError(what) => {
+            ("read-error", format!("what it needs can't be read here: {what}"))
+        }
+        WhyLagging::Reading => ("reading", "what it needs is being read here".to_owned()),
+        WhyLagging::Probing { next_index } => {
+            ("probing", format!("where its log parts from this one is asked, now at {next_index}"))
+        }
+        WhyLagging::Snapshot { snapshot, offset, size } => (
+            "snapshot",
+            format!("the snapshot at {} is being sent: {offset} of {size} bytes", snapshot.index),
+        ),
+        WhyLagging::InFlight { match_index, appends } => (
+            "in-flight",
+            format!("it has the log up to {match_index}; {appends} appends are on their way"),
+        ),
+        other => ("other", format!("{other:?}")),
+    })
+}
+
 fn why_text(why: &WhyNoLeader) -> Option<String> {
     Some(match why {
         WhyNoLeader::ThereIsOne(_) => return None,
@@ -293,9 +327,32 @@ fn why_text(why: &WhyNoLeader) -> Option<String> {
             format!("waits for a leader; asks for pre-votes in {ticks} ticks")
         }
         WhyNoLeader::Unelected { term, quorum, granted, denied, silent, .. } => format!(
-            "stands for election from term {term}; of {quorum} votes needed, granted by \
-             {granted:?}, denied by {denied:?}, silent {silent:?}"
+            "stands for election from term {term}; {quorum} votes are needed; granted by {}, denied by {}, silent {}",
+            nodes_text(granted),
+            nodes_text(denied),
+            nodes_text(silent)
         ),
         other => format!("{other:?}"),
     })
+}
+
+fn nodes_text(nodes: &[NodeId]) -> String {
+    let names: Vec<String> = nodes.iter().map(|node| format!("node {node}")).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_member_is_behind_is_told_in_words() {
+        let (kind, why) = lagging_text(WhyLagging::Silent { ticks: 1237 }).unwrap();
+        assert_eq!((kind, why.as_str()), ("silent", "nothing has come from it for 1237 ticks"));
+        assert_eq!(lagging_text(WhyLagging::UpToDate), None);
+        assert_eq!(
+            (nodes_text(&[]), nodes_text(&[1, 3])),
+            ("nobody".into(), "node 1 and node 3".into())
+        );
+    }
 }

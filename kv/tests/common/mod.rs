@@ -80,6 +80,11 @@ impl Members {
         ways
     }
 
+    /// From now on this member is told of these addresses.
+    pub(crate) fn look(&mut self, id: u64, view: &str) {
+        self.views.insert(id, view.to_owned());
+    }
+
     pub(crate) fn start(&mut self, id: u64) {
         self.start_by(id, Command::new(env!("CARGO_BIN_EXE_kv")));
     }

@@ -57,6 +57,18 @@ impl Reactor {
         }
     }
 
+    /// Whether the connection that we dial stands: what we send goes over that one alone. A member that can reach us
+    /// may be one that we can't.
+    pub fn reaches(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.out_ready.is_some())
+    }
+
+    /// Why it does not stand, once it has failed.
+    pub fn why_not_reached(&self, node: NodeId) -> Option<&str> {
+        let peer = self.peers.get(&node).filter(|peer| peer.out_ready.is_none())?;
+        peer.failure.as_deref()
+    }
+
     fn unreachable(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else {
             return self.events.push(Event::Unreachable(node));
@@ -105,6 +117,9 @@ impl Reactor {
     ) {
         if let Some(peer) = node.and_then(|node| self.peers.get_mut(&node)) {
             let was_out = peer.out == Some(id);
+            if was_out {
+                peer.failure = Some(reason.to_string());
+            }
             peer.closed(id, self.now, &mut self.backoff);
             if let CloseReason::RefusedByPeer(Refusal::WrongIncarnation { incarnation })
             | CloseReason::Refused(Refusal::WrongIncarnation { incarnation }) = reason

@@ -36,6 +36,8 @@ pub(super) struct Peer {
     /// When to dial. Set while `out` is none.
     pub(super) dial_at: Option<u64>,
     failures: u32,
+    /// Why the connection that we dial does not stand, if it was tried.
+    pub(super) failure: Option<String>,
     reported: Option<Member>,
     /// Whether this turn has already said that messages to it are dropped.
     pub(super) unreachable_reported: bool,
@@ -51,6 +53,7 @@ impl Peer {
             inbound: None,
             dial_at: Some(now),
             failures: 0,
+            failure: None,
             reported: None,
             unreachable_reported: false,
         }
@@ -64,6 +67,9 @@ impl Peer {
             false => (&mut self.inbound, &mut self.out_ready),
         };
         let replaced = same.replace(new);
+        if dialled {
+            self.failure = None;
+        }
         let outdated = other.filter(|other| other.member != new.member);
         self.incarnation = new.member.incarnation;
         replaced.into_iter().chain(outdated).map(|established| established.socket).collect()
