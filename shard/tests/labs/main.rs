@@ -4,6 +4,7 @@
 
 #[path = "../balance/mod.rs"]
 mod balance;
+mod bank;
 mod controller_trial;
 mod controllers;
 mod dslabs;
@@ -16,6 +17,7 @@ mod owners;
 mod pulled;
 mod pushed;
 mod recorded;
+mod serial;
 mod shardctrler;
 mod stable;
 mod storm;
