@@ -10,6 +10,7 @@ use raft_core::types::NodeId;
 use shard::clerk::Clerk;
 use shard::configs::Configs;
 use shard::net::{Net, Target};
+use shard::settler::Patience;
 use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
 
 use crate::owners::Owners;
@@ -103,6 +104,10 @@ impl Groups {
         let link = self.town.link();
         let settler =
             Settler::new(link.clone(), self.partition, self.configs(), own.clone(), leads.clone());
+        // So impatient that it often meets a client that lives.
+        let mut patience = Patience::default();
+        patience.prepared = Duration::from_millis(50);
+        let settler = settler.with_patience(patience);
         let mut tasks = vec![self.town.spawn(async move { settler.run().await })];
         if self.kind == Kind::Pulled {
             let agent = Agent::new(link, gid, own, self.head.clone(), leads);
