@@ -149,7 +149,7 @@ pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBo
         let Some(status) = status() else { return };
         let now = crowding(&status);
         for trouble in now.iter().filter(|trouble| !troubles.contains(*trouble)) {
-            say(&trouble);
+            say(trouble);
         }
         troubles = now;
         let Some(group) = status.groups.into_iter().next() else { return };

@@ -81,12 +81,14 @@ fn failed(what: impl Display) -> impl FnOnce(io::Error) -> SnapshotError {
     move |error| SnapshotError::new(format_args!("can't {what}: {error}"))
 }
 
+/// A snapshot in the making, or why it can't be.
+type Making<F> = Result<Staged<F>, SnapshotError>;
+
 /// The snapshots of all groups.
 #[derive(Debug)]
 pub(crate) struct SnapshotStore<D: Disk> {
     disk: Arc<D>,
-    /// Those in the making, or why one can't be.
-    staged: BTreeMap<(GroupId, EntryId), Result<Staged<D::File>, SnapshotError>>,
+    staged: BTreeMap<(GroupId, EntryId), Making<D::File>>,
     /// Sizes of the sealed ones.
     sealed: BTreeMap<(GroupId, EntryId), u64>,
 }

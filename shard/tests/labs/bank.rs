@@ -202,8 +202,9 @@ fn nothing_is_lost_whatever_happens() {
         let mut bank = Bank::open(seed);
         (0..4).for_each(|_| bank.hire(seed));
         if bank.dice.coin() {
-            GIDS.iter()
-                .for_each(|gid| bank.groups.town.at(&gid.to_string(), |site| site.unreliable()));
+            GIDS.iter().for_each(|gid| {
+                bank.groups.town.at(&gid.to_string(), |site| site.set_unreliable(true))
+            });
         }
         let mut down = BTreeMap::new();
         while bank.groups.town.now() < bank.end {
