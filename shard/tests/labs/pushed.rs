@@ -9,14 +9,44 @@ mod recovery;
 mod storm;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use kv::PutError;
 use shard::net::Net;
+use shard::{Config, Partition};
 
+use crate::balance::{check_step, spread};
 use crate::lab::{MILLISECOND, SECOND, seed, seeds};
 use play::{BETWEEN, FIRST, KEYS, Play, key, name};
+
+/// TestBasic of shardcfg: after every join and leave the groups are in balance.
+#[test]
+fn configurations_are_balanced() {
+    let mut config = Config::new(&Partition::default());
+    let mut expected = BTreeSet::new();
+    for (step, gid) in (1..).zip([1, 2, 3, -1, 1, -2, -3, 4]) {
+        let before = config.clone();
+        let number = i64::unsigned_abs(gid);
+        config = match gid > 0 {
+            true => {
+                expected.insert(number);
+                config.join([(number, vec!["x".into(), "y".into(), "z".into()])])
+            }
+            false => {
+                expected.remove(&number);
+                config.leave([number])
+            }
+        }
+        .rebalanced();
+        assert_eq!(config.num, step);
+        assert!(config.groups.keys().eq(&expected), "{config:?}");
+        assert!(config.shards.iter().all(|gid| expected.contains(gid)), "{config:?}");
+        assert!(spread(&config) <= 1, "{config:?}");
+        assert_eq!(check_step(&before, &config), Ok(()));
+    }
+}
 
 /// TestInitQuery5A.
 #[test]
