@@ -29,6 +29,8 @@ enum Lost {
 struct Forgetful {
     link: Link,
     lost: Rc<RefCell<VecDeque<Lost>>>,
+    /// How long the next queries wait.
+    late: Rc<RefCell<VecDeque<Duration>>>,
 }
 
 /// How long nothing is heard of what was lost.
@@ -36,7 +38,7 @@ const SILENCE: Duration = Duration::from_millis(1500);
 
 impl Forgetful {
     fn new(play: &Play) -> Self {
-        Forgetful { link: play.town.link(), lost: Rc::default() }
+        Forgetful { link: play.town.link(), lost: Rc::default(), late: Rc::default() }
     }
 
     fn lose(&self, lost: Lost) {
@@ -65,6 +67,8 @@ impl Net for Forgetful {
     }
 
     async fn query(&self, to: &Target, query: Vec<u8>) -> QueryResult {
+        let late = self.late.borrow_mut().pop_front();
+        self.link.sleep(late.unwrap_or_default()).await;
         self.link.query(to, query).await
     }
 
@@ -205,4 +209,29 @@ fn a_configuration_that_was_perhaps_posted_may_be_done_with() {
     let config = doubt.play.query();
     assert_eq!(config.num, 3);
     doubt.check(Changed::Late, &config);
+}
+
+/// A controller reads what is next and what is in force; two changes happen between its reads. It must not make
+/// one of them that never was.
+#[test]
+fn two_changes_between_two_reads_are_not_taken_for_one() {
+    let play = Play::new(seed());
+    play.put_keys();
+    let way = Forgetful::new(&play);
+    way.late.borrow_mut().extend([Duration::ZERO, SILENCE]);
+    let (mover, end) = (way.mover(&play), Rc::new(RefCell::new(None)));
+    let result = end.clone();
+    play.town.spawn(async move {
+        let changed = mover.recover().await;
+        *result.borrow_mut() = Some(changed);
+    });
+    play.town.run_for(100 * MILLISECOND);
+    play.join_all([2, 3]);
+    let config = play.query();
+    assert!(end.borrow().is_none() && config.num == 3, "vacuous");
+    play.town.run_for(3 * SECOND);
+    assert_eq!(end.take(), Some(Ok(Changed::Late)));
+    assert_eq!(play.check_slots(1..=3), config);
+    play.check_keys();
+    play.finish();
 }
