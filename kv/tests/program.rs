@@ -157,9 +157,9 @@ fn where_nobody_reads_the_answer_the_program_says_so() {
     for arguments in [&["status"][..], &["status", "--json"], &["get", "k"], &["scan"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
         command.args(arguments).args(["--cluster", &cluster]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
         assert!(said.starts_with("kv: can't write the answer"), "{said}");

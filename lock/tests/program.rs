@@ -184,9 +184,9 @@ fn where_nobody_reads_the_token_the_lock_is_free() {
     leader(&hosts);
     let lock = Program(&cluster);
     for arguments in [&["try", "--lease", "600", "l"][..], &["status", "l"], &["status"]] {
-        let mut child = lock.spawn(arguments);
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = lock.command(arguments).stdout(writer).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let status = output.status.code();
         // There is nothing to be printed where no lock is held.
