@@ -28,31 +28,39 @@ impl Key {
 pub(crate) fn put(change: &Change) -> Result<(), Failure> {
     let (key, value) = (change.key.bytes()?, value(&change.value)?);
     let version = client(&change.target).put(&key, &value).map_err(failure)?;
-    if change.json { print_json(record(&key, version)) } else { Ok(()) }
+    if change.json { done(print_json(record(&key, version))) } else { Ok(()) }
+}
+
+/// A change was made, even if nobody can be told: whoever hears otherwise makes it again.
+fn done(told: Result<(), Failure>) -> Result<(), Failure> {
+    if let Err(failure) = told {
+        say(&format!("it is done; but {}", failure.text));
+    }
+    Ok(())
 }
 
 pub(crate) fn append(change: &Change) -> Result<(), Failure> {
     let (key, value) = (change.key.bytes()?, value(&change.value)?);
-    let done = client(&change.target).append(&key, &value).map_err(failure)?;
+    let appended = client(&change.target).append(&key, &value).map_err(failure)?;
     if !change.json {
-        return print(format!("{}\n", done.length).as_bytes());
+        return done(print(format!("{}\n", appended.length).as_bytes()));
     }
-    let mut record = record(&key, done.version);
-    record.insert("length".to_owned(), json!(done.length));
-    print_json(record)
+    let mut record = record(&key, appended.version);
+    record.insert("length".to_owned(), json!(appended.length));
+    done(print_json(record))
 }
 
 pub(crate) fn delete(delete: &Delete) -> Result<(), Failure> {
     let key = delete.key.bytes()?;
     let removed = client(&delete.target).delete(&key).map_err(failure)?;
     let version = removed.ok_or_else(|| not_found(&key))?;
-    if delete.json { print_json(record(&key, version)) } else { Ok(()) }
+    if delete.json { done(print_json(record(&key, version))) } else { Ok(()) }
 }
 
 pub(crate) fn cas(cas: &Cas) -> Result<(), Failure> {
     let (key, value) = (cas.key.bytes()?, value(&cas.value)?);
-    let done = client(&cas.target).compare_and_set(&key, cas.version, &value);
-    let version = done.map_err(|error| match error {
+    let set = client(&cas.target).compare_and_set(&key, cas.version, &value);
+    let version = set.map_err(|error| match error {
         Error::NoKey => not_found(&key),
         Error::WrongVersion { version } => Failure {
             text: format!(
@@ -66,9 +74,9 @@ pub(crate) fn cas(cas: &Cas) -> Result<(), Failure> {
         error => failure(error),
     })?;
     if cas.json {
-        return print_json(record(&key, version));
+        return done(print_json(record(&key, version)));
     }
-    print(format!("{version}\n").as_bytes())
+    done(print(format!("{version}\n").as_bytes()))
 }
 
 pub(crate) fn get(get: &Get) -> Result<(), Failure> {

@@ -166,6 +166,30 @@ fn where_nobody_reads_the_answer_the_program_says_so() {
     }
 }
 
+/// Whoever heard that it was not done would do it again.
+#[test]
+fn a_change_is_done_whether_or_not_its_answer_can_be_written() {
+    let mut members = Members::new("unheard");
+    (1..=3).for_each(|id| members.start(id));
+    let cluster = members.cluster.to_string();
+    for (arguments, value) in [
+        (&["append", "k", "ab"][..], "ab"),
+        (&["append", "--json", "k", "c"], "abc"),
+        (&["cas", "k", "2", "d"], "d"),
+        (&["put", "--json", "k", "e"], "e"),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        command.args(arguments).args(["--cluster", &cluster]);
+        let output = command.stdout(writer).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        assert!(said.starts_with("kv: it is done; but can't write the answer"), "{said}");
+        assert_eq!(run(0, &["get", "--cluster", &cluster, "k"]).0.trim_end(), value);
+    }
+}
+
 #[test]
 fn a_scan_goes_on_from_page_to_page() {
     let mut members = Members::new("pages");
