@@ -19,7 +19,7 @@ use crate::{cannot_start, name, root, run};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is run against each patch, in this order, until something fails: quick first.
-const TIERS: [(&str, &[&str]); 10] = [
+const TIERS: [(&str, &[&str]); 11] = [
     ("raft-core", &["-p", "raft-core", "--tests"]),
     ("scripts and labs", &["-p", "simulator", "--test", "scripts", "--test", "labs"]),
     ("storage and sessions", &["-p", "raft-storage", "-p", "raft-host", "--lib", "--tests"]),
@@ -28,6 +28,7 @@ const TIERS: [(&str, &[&str]); 10] = [
     ("explorer", &["-p", "simulator", "--test", "explorer"]),
     ("key/value store", &["-p", "kv", "--lib", "--test", "model", "--test", "versioned"]),
     ("locks", &["-p", "kv", "-p", "lock", "--lib", "--test", "locks", "--test", "lost"]),
+    ("shards", &["-p", "shard", "--tests"]),
     ("transport and tools", &TRANSPORT_AND_TOOLS),
     ("documentation", &DOCUMENTATION),
 ];
