@@ -31,3 +31,33 @@ where
     // A length that its bytes don't bear out is refused before anything is allocated for it.
     wincode::deserialize_exact(rest).map_err(|_| Unreadable)
 }
+
+/// Gives what travels its two methods.
+macro_rules! travels {
+    ($name:ident<$life:lifetime>) => {
+        impl<$life> $name<$life> {
+            $crate::codec::travels!(@methods &$life [u8]);
+        }
+    };
+    ($name:ident) => {
+        impl $name {
+            $crate::codec::travels!(@methods &[u8]);
+        }
+    };
+    (@methods $bytes:ty) => {
+        /// As it travels, and as it stands in the log.
+        pub fn encode(&self) -> Vec<u8> {
+            $crate::codec::encode(self)
+        }
+
+        /// Reads what [`encode`](Self::encode) wrote, in place where it has borrowed parts.
+        ///
+        /// # Errors
+        /// [`Unreadable`](crate::Unreadable), for anything else.
+        pub fn decode(bytes: $bytes) -> Result<Self, $crate::Unreadable> {
+            $crate::codec::decode(bytes)
+        }
+    };
+}
+
+pub(crate) use travels;

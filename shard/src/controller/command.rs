@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
+use crate::codec::{SchemaRead, SchemaWrite, travels};
 use crate::config::{Config, ConfigError, GROUPS_MAX, Gid, Num, check_groups};
 use crate::partition::ShardId;
 
@@ -116,19 +116,6 @@ pub enum Refusal {
 }
 
 impl Command {
-    /// As it stands in the log.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-
     /// Whether it makes sense, as far as that can be said without a configuration. Decided before it is sent,
     /// and again when it is applied, because others may write clients as well.
     ///
@@ -147,47 +134,7 @@ impl Command {
     }
 }
 
-impl Reply {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl Query {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl QueryReply {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
+travels!(Command);
+travels!(Reply);
+travels!(Query);
+travels!(QueryReply);

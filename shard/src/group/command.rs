@@ -1,6 +1,6 @@
 //! What a group is told and asked, and what it replies.
 
-use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
+use crate::codec::{SchemaRead, SchemaWrite, travels};
 use crate::config::{Config, ConfigError, Gid, Num};
 use crate::partition::ShardId;
 use crate::store::TxnId;
@@ -246,62 +246,7 @@ pub struct SlotState {
     pub source: Option<Source>,
 }
 
-impl<'a> Command<'a> {
-    /// As it stands in the log.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote, in place.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl<'a> Reply<'a> {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote, in place.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl<'a> Query<'a> {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote, in place.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
-
-impl QueryReply {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
+travels!(Command<'a>);
+travels!(Reply<'a>);
+travels!(Query<'a>);
+travels!(QueryReply);

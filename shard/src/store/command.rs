@@ -3,7 +3,7 @@
 use kv::{Machine, Versioned};
 use raft_core::types::LogIndex;
 
-use crate::codec::{self, SchemaRead, SchemaWrite, Unreadable};
+use crate::codec::{SchemaRead, SchemaWrite, travels};
 use crate::partition::ShardId;
 
 /// The most keys that a transaction may have read or written in one shard.
@@ -338,41 +338,7 @@ pub(super) fn check_keys(keys: &[&[u8]]) -> Result<(), Refusal> {
     Ok(keys.iter().try_for_each(|key| kv::Query::Get { key }.check())?)
 }
 
-/// As it travels, and back.
-macro_rules! travels {
-    ($name:ident $(<$life:lifetime>)?) => {
-        impl<'a> $name $(<$life>)? {
-            /// As it travels.
-            pub fn encode(&self) -> Vec<u8> {
-                codec::encode(self)
-            }
-
-            /// Reads what [`encode`](Self::encode) wrote.
-            ///
-            /// # Errors
-            /// [`Unreadable`], for anything else.
-            pub fn decode(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-                codec::decode(bytes)
-            }
-        }
-    };
-}
-
 travels!(Command<'a>);
 travels!(Reply<'a>);
 travels!(Query<'a>);
-
-impl QueryReply {
-    /// As it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        codec::encode(self)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote.
-    ///
-    /// # Errors
-    /// [`Unreadable`], for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
-        codec::decode(bytes)
-    }
-}
+travels!(QueryReply);
