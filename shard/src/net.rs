@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -40,6 +40,10 @@ pub trait Net {
 
     /// The time since some moment, which never goes back.
     fn now(&self) -> Duration;
+
+    /// The time since 1970, as this machine's clock has it: how old a transaction is, beside those of others. One
+    /// whose clock is far behind seems old, and is served before others, or taken for one that was given up.
+    fn clock(&self) -> Duration;
 }
 
 /// A command without a session, and what the machine inside the sessions replied.
@@ -105,6 +109,10 @@ impl Net for Sockets {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn clock(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
 

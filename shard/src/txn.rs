@@ -68,7 +68,7 @@ enum Order {
 impl<N: Net> Clerk<N> {
     /// Begins a transaction.
     pub fn begin(&mut self, kind: Kind) -> Transaction<'_, N> {
-        let began = self.net().now().as_micros() as u64;
+        let began = self.net().clock().as_micros() as u64;
         let id = self.next_txn(began);
         Transaction { clerk: self, id, kind, reads: BTreeMap::new(), writes: BTreeMap::new() }
     }
@@ -84,7 +84,7 @@ impl<N: Net> Clerk<N> {
         mut body: impl AsyncFnMut(&mut Transaction<'_, N>) -> Result<T, TxnError>,
     ) -> Result<T, TxnError> {
         let mut way = self.way();
-        let began = self.net().now().as_micros() as u64;
+        let began = self.net().clock().as_micros() as u64;
         loop {
             let id = self.next_txn(began);
             let (reads, writes) = Default::default();

@@ -17,7 +17,8 @@ pub const TXN_BYTES_MAX: usize = 768 << 10;
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, SchemaWrite, SchemaRead,
 )]
 pub struct TxnId {
-    /// When it began, in microseconds of its client's clock. Only fairness hangs on that clock.
+    /// When it began, in microseconds since 1970 by its client's clock. Nothing but fairness hangs on that clock, and
+    /// whether a shard that had to give up thousands of others takes this for one of them.
     pub began: u64,
     /// Its client's name, drawn at random.
     pub client: u128,

@@ -79,6 +79,10 @@ impl Net for Forgetful {
     fn now(&self) -> Duration {
         self.link.now()
     }
+
+    fn clock(&self) -> Duration {
+        self.link.clock()
+    }
 }
 
 /// The first group leaves in favour of the second one.

@@ -76,4 +76,8 @@ impl Net for Link {
     fn now(&self) -> Duration {
         Duration::from_micros(self.town.now())
     }
+
+    fn clock(&self) -> Duration {
+        self.now()
+    }
 }
