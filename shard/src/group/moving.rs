@@ -62,24 +62,28 @@ impl Leaving {
                 let rest = self.head.get(*at as usize..).unwrap_or_default();
                 let piece = &rest[..rest.len().min(PIECE_BYTES)];
                 let next = match piece.len() == rest.len() {
-                    true => self.keys_after(&[]).map(|_| Cursor::Keys(Vec::new())),
+                    true => self.has_keys_after(&[]).then(|| Cursor::Keys(Vec::new())),
                     false => Some(Cursor::Head(at + piece.len() as u64)),
                 };
                 (piece.to_vec(), next)
             }
             Cursor::Keys(after) => {
-                let items = self.keys_after(after).unwrap_or_default();
-                let last = items.last().map_or(Vec::new(), |item| item.key.clone());
-                let has_more = !last.is_empty() && self.keys_after(&last).is_some();
-                (codec::encode(&items), has_more.then_some(Cursor::Keys(last)))
+                let parts = self.keys_after(after, PIECE_BYTES);
+                let last = parts.last().map_or(Vec::new(), |part| part.key.clone());
+                let has_more = !last.is_empty() && self.has_keys_after(&last);
+                (codec::encode(&parts), has_more.then_some(Cursor::Keys(last)))
             }
         }
     }
 
-    fn keys_after(&self, after: &[u8]) -> Option<Vec<Part>> {
+    fn has_keys_after(&self, after: &[u8]) -> bool {
+        !self.keys_after(after, 0).is_empty()
+    }
+
+    /// Up to so many bytes of keys, but at least one if there are any.
+    fn keys_after(&self, after: &[u8], bytes_max: usize) -> Vec<Part> {
         let after = (!after.is_empty()).then_some(after);
-        let items = self.shard.machine.inner().kv().parts_after(after, PIECE_BYTES);
-        (!items.is_empty()).then_some(items)
+        self.shard.machine.inner().kv().parts_after(after, bytes_max)
     }
 }
 
