@@ -6,18 +6,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_host::outcome::QueryError;
 
 use crate::config::{Config, Gid, Num};
-use crate::configs::{NoConfig, asked};
-use crate::group::{Command, Cursor, Query, QueryReply, Reply, SlotState, Source};
+use crate::configs::{Feed, NoConfig, POLL};
+use crate::group::{Command, Cursor, Query, QueryReply, Reply, Source, Stand};
 use crate::net::{Net, Target, all, tell};
 use crate::partition::ShardId;
-
-/// The wait between two looks at the controller, and at the own group.
-const POLL: Duration = Duration::from_millis(50);
 
 /// The wait before a group is asked again that has not got there yet.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -28,21 +26,16 @@ pub struct Agent<N, L> {
     net: N,
     gid: Gid,
     own: Target,
-    controller: Target,
-    leads: L,
+    feed: Arc<Feed>,
+    look: L,
 }
 
-/// How the own group stands.
-struct Stand {
-    config: Config,
-    slots: Vec<SlotState>,
-}
-
-impl<N: Net, L: Fn() -> bool> Agent<N, L> {
-    /// The agent of a member of group `gid`. `own` leads to this member, or to all of the group; `leads` says
-    /// whether it leads, as far as it knows.
-    pub fn new(net: N, gid: Gid, own: Target, controller: Target, leads: L) -> Self {
-        Agent { net, gid, own, controller, leads }
+impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
+    /// The agent of a member of group `gid`. `own` leads to this member, or to all of the group; `look` says how
+    /// the group stands, as far as this member knows, if it leads. Configurations come from the feed, which
+    /// members of many groups may share.
+    pub fn new(net: N, gid: Gid, own: Target, feed: Arc<Feed>, look: L) -> Self {
+        Agent { net, gid, own, feed, look }
     }
 
     /// Does its part, for ever.
@@ -53,18 +46,6 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
             Box::pin(self.drop_arrived()),
         ];
         all(parts).await;
-    }
-
-    /// The state of the own group, if this member leads.
-    async fn stand(&self) -> Option<Stand> {
-        if !(self.leads)() {
-            return None;
-        }
-        let answer = self.net.query(&self.own, Query::Slots.encode()).await.ok()?;
-        match QueryReply::decode(&answer) {
-            Ok(QueryReply::Slots { config: Some(config), slots }) => Some(Stand { config, slots }),
-            _ => None,
-        }
     }
 
     // Configurations.
@@ -79,20 +60,17 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
 
     /// Takes the next configuration, if there is one and the last one is served whole. Answers whether it did.
     async fn take_next(&self) -> Result<bool, NoConfig> {
-        let Some(stand) = self.stand().await else { return Ok(false) };
+        let Some(stand) = (self.look)() else { return Ok(false) };
+        let Some(now) = &stand.config else { return Ok(false) };
         if stand.slots.iter().any(|slot| slot.source.is_some()) {
             return Ok(false);
         }
-        let num = stand.config.num + 1;
-        let config = asked(&self.net, &self.controller, Some(num)).await?;
-        if config.num != num {
-            return Ok(false);
-        }
+        let Some(config) = self.feed.poll(&self.net, now.num + 1).await? else { return Ok(false) };
         let mut sources = Vec::new();
         for shard in config.shards_of(self.gid) {
             let is_served = stand.slots.get(shard as usize).is_some_and(|it| it.serving.is_some());
             if !is_served {
-                sources.extend(self.source(shard, &stand.config).await?);
+                sources.extend(self.source(shard, now).await?);
             }
         }
         let configure = Command::Configure { config, sources }.encode();
@@ -111,7 +89,7 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
             if config.num == 0 {
                 return Ok(None);
             }
-            config = asked(&self.net, &self.controller, Some(config.num - 1)).await?;
+            config = self.feed.at(&self.net, config.num - 1).await?;
         }
     }
 
@@ -120,7 +98,7 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
     async fn fetch_shards(&self) {
         loop {
             self.net.sleep(PAUSE).await;
-            let Some(stand) = self.stand().await else { continue };
+            let Some(stand) = (self.look)() else { continue };
             let arriving = stand.slots.iter().filter_map(|slot| {
                 let (num, at, _) = slot.arriving.clone()?;
                 Some((slot.source.clone()?, num, at))
@@ -134,13 +112,13 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
     async fn fetch(&self, source: Source, num: Num, mut at: Cursor) {
         let Source { shard, gid, num: left, servers } = source;
         let from = Target { group: gid, servers };
-        while (self.leads)() {
+        while (self.look)().is_some() {
             let (data, next) = match self.piece(&from, shard, left, &at).await {
                 Ok(Some(piece)) => piece,
                 // It has not left yet, or the group is down; or it was deleted, because it is here.
                 _ => {
                     self.net.sleep(PAUSE).await;
-                    if self.has_arrived(shard, num).await {
+                    if self.has_arrived(shard, num) {
                         return;
                     }
                     continue;
@@ -170,8 +148,8 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
         })
     }
 
-    async fn has_arrived(&self, shard: ShardId, num: Num) -> bool {
-        let stand = self.stand().await;
+    fn has_arrived(&self, shard: ShardId, num: Num) -> bool {
+        let stand = (self.look)();
         let slot = stand.as_ref().and_then(|stand| stand.slots.get(shard as usize));
         slot.is_some_and(|slot| slot.seen >= num)
     }
@@ -181,7 +159,7 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
     async fn drop_arrived(&self) {
         loop {
             self.net.sleep(POLL).await;
-            let Some(stand) = self.stand().await else { continue };
+            let Some(stand) = (self.look)() else { continue };
             let leaving = (0..).zip(&stand.slots);
             let leaving = leaving.filter_map(|(shard, slot)| Some((shard, slot.leaving?.0)));
             all(leaving.map(|(shard, num)| self.drop_if_arrived(shard, num))).await;
@@ -200,17 +178,17 @@ impl<N: Net, L: Fn() -> bool> Agent<N, L> {
     async fn is_elsewhere(&self, shard: ShardId, num: Num) -> Result<bool, NoConfig> {
         let mut num = num;
         loop {
-            let config = asked(&self.net, &self.controller, Some(num)).await?;
+            let config = self.feed.at(&self.net, num).await?;
             if config.num != num {
                 return Ok(false);
             }
             if let Some((group, servers)) = config.servers_of(shard) {
                 let to = Target { group, servers: servers.to_vec() };
                 let answer = self.net.query(&to, Query::Slots.encode()).await?;
-                let Ok(QueryReply::Slots { slots, .. }) = QueryReply::decode(&answer) else {
+                let Ok(QueryReply::Slots(there)) = QueryReply::decode(&answer) else {
                     return Ok(false);
                 };
-                return Ok(slots.get(shard as usize).is_some_and(|slot| slot.seen >= num));
+                return Ok(there.slots.get(shard as usize).is_some_and(|slot| slot.seen >= num));
             }
             // Nobody got it: whoever gets it next fetches it here.
             num += 1;

@@ -1,6 +1,9 @@
 //! Where configurations are kept.
 
+use std::time::Duration;
+
 use kv::{Query as KvQuery, QueryReply as KvReply};
+use parking_lot::Mutex;
 use raft_host::outcome::QueryError;
 
 use crate::config::{Config, ConfigError, Num};
@@ -59,12 +62,63 @@ impl Configs {
     }
 }
 
+/// The wait between two looks at a controller.
+pub(crate) const POLL: Duration = Duration::from_millis(50);
+
+/// The configurations of a controller, for groups that take one after the other. All groups of a process share one,
+/// so that the controller is asked no more often where they are many.
+#[derive(Debug)]
+pub struct Feed {
+    controller: Target,
+    polled: Mutex<Polled>,
+}
+
+/// What the last look has shown.
+#[derive(Debug, Default)]
+struct Polled {
+    newest: Option<Config>,
+    /// No look before then.
+    next_at: Duration,
+}
+
+impl Feed {
+    /// Of this controller.
+    pub fn new(controller: Target) -> Self {
+        Feed { controller, polled: Mutex::default() }
+    }
+
+    /// The configuration of a number, if it is there already, as far as the last look has shown.
+    pub(crate) async fn poll(&self, net: &impl Net, num: Num) -> Result<Option<Config>, NoConfig> {
+        {
+            let mut polled = self.polled.lock();
+            let newest = polled.newest.as_ref().map_or(0, |newest| newest.num);
+            if newest == num {
+                return Ok(polled.newest.clone());
+            }
+            if newest < num {
+                if net.now() < polled.next_at {
+                    return Ok(None);
+                }
+                // Others wait for what this look shows.
+                polled.next_at = net.now() + POLL;
+            }
+        }
+        let config = self.at(net, num).await?;
+        let mut polled = self.polled.lock();
+        if polled.newest.as_ref().is_none_or(|newest| newest.num < config.num) {
+            polled.newest = Some(config.clone());
+        }
+        Ok((config.num == num).then_some(config))
+    }
+
+    /// The configuration of a number, or the latest where that is lower.
+    pub(crate) async fn at(&self, net: &impl Net, num: Num) -> Result<Config, NoConfig> {
+        asked(net, &self.controller, Some(num)).await
+    }
+}
+
 /// The configuration of a number from a controller, or the latest where that is lower.
-pub(crate) async fn asked(
-    net: &impl Net,
-    controller: &Target,
-    num: Option<Num>,
-) -> Result<Config, NoConfig> {
+async fn asked(net: &impl Net, controller: &Target, num: Option<Num>) -> Result<Config, NoConfig> {
     let answer = net.query(controller, controller::Query { num }.encode()).await?;
     match controller::QueryReply::decode(&answer) {
         Ok(controller::QueryReply::Config(config)) => Ok(config),

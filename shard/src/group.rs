@@ -9,6 +9,8 @@ mod slot;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use command::{Command, Cursor, Query, QueryReply, Refusal, Reply, SlotState, Source};
+pub use command::{Command, Cursor, Query, QueryReply, Refusal, Reply, SlotState, Source, Stand};
 pub use machine::{Group, Kind};
+pub use view::{Publisher, View};

@@ -4,17 +4,19 @@
 //! code runs over sockets, and by the hundred in a test's virtual time.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use raft_core::types::GroupId;
-use raft_host::outcome::{NotAppended, ProposeError, ProposeResult, QueryResult, Unknown};
-use raft_host::rpc::RpcClient;
-use raft_host::session::{Answer, without_session};
-use std::collections::BTreeMap;
+use raft_host::outcome::{ProposeError, ProposeResult, QueryResult, Unknown};
+use raft_host::session::Answer;
+
+pub(crate) use sockets::{ATTEMPT_PATIENCE, runtime};
+pub use sockets::{Sockets, block_on};
+
+mod sockets;
 
 /// A Raft group, and where clients find its servers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,70 +62,6 @@ pub(crate) async fn tell(
         Ok(Answer::Applied(reply)) => Ok(reply),
         // Nobody answers so to a command without a session, unless it is of another version.
         _ => Err(ProposeError::Unknown(Unknown::Bug)),
-    }
-}
-
-/// Real sockets. Each call blocks its thread until it ends: [`block_on`] drives what runs over them.
-#[derive(Debug)]
-pub struct Sockets {
-    clients: Mutex<BTreeMap<Target, RpcClient>>,
-    start: Instant,
-}
-
-/// How long one attempt at a group may take, the search for its leader included.
-const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
-
-impl Default for Sockets {
-    fn default() -> Self {
-        Sockets { clients: Mutex::default(), start: Instant::now() }
-    }
-}
-
-impl Sockets {
-    fn client(&self, to: &Target) -> Option<RpcClient> {
-        if to.servers.is_empty() {
-            return None;
-        }
-        let mut clients = self.clients.lock();
-        Some(clients.entry(to.clone()).or_insert_with(|| RpcClient::new(&to.servers)).clone())
-    }
-}
-
-impl Net for Sockets {
-    async fn propose(&self, to: &Target, command: Vec<u8>) -> ProposeResult {
-        let nobody = || NotAppended::Unreachable("the group has no servers".to_owned());
-        let client = self.client(to).ok_or_else(|| ProposeError::NotAppended(nobody()))?;
-        client.propose_within(to.group, &without_session(&command), ATTEMPT_PATIENCE)
-    }
-
-    async fn query(&self, to: &Target, query: Vec<u8>) -> QueryResult {
-        use raft_host::outcome::QueryError::Unreachable;
-        let client = self.client(to);
-        let client = client.ok_or_else(|| Unreachable("the group has no servers".to_owned()))?;
-        client.query_within(to.group, &query, ATTEMPT_PATIENCE)
-    }
-
-    async fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
-    }
-
-    fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    fn clock(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-    }
-}
-
-/// Drives what runs over [`Sockets`], whose calls end before they return.
-///
-/// # Panics
-/// If it waits for anything else.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("sockets block until there is an end"),
     }
 }
 

@@ -5,13 +5,14 @@
 //! only because a client that lives should do it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_host::session::{Answer, without_session};
 
 use crate::configs::Configs;
-use crate::group::{self, SlotState};
-use crate::net::{Net, Target, all};
+use crate::group::{SlotState, Stand};
+use crate::net::{Net, all};
 use crate::partition::{Partition, ShardId};
 use crate::router::Router;
 use crate::store::{Command, Doubt, Query, QueryReply, Reply, TxnId};
@@ -43,20 +44,18 @@ impl Default for Patience {
 #[derive(Debug)]
 pub struct Settler<N, L> {
     router: Router<N>,
-    own: Target,
-    leads: L,
+    look: L,
     patience: Patience,
 }
 
 /// What was seen of transactions, and since when it is so. A home has both a part and a record.
 type Seen = BTreeMap<(ShardId, TxnId, Doubt), Duration>;
 
-impl<N: Net, L: Fn() -> bool> Settler<N, L> {
-    /// The settler of a member. `own` leads to this member, or to all of its group; `leads` says whether it
-    /// leads, as far as it knows.
-    pub fn new(net: N, partition: Partition, configs: Configs, own: Target, leads: L) -> Self {
+impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
+    /// The settler of a member. `look` says how its group stands, as far as it knows, if it leads.
+    pub fn new(net: N, partition: Partition, configs: Configs, look: L) -> Self {
         let router = Router::new(net, partition, configs);
-        Settler { router, own, leads, patience: Patience::default() }
+        Settler { router, look, patience: Patience::default() }
     }
 
     /// With another patience.
@@ -70,18 +69,19 @@ impl<N: Net, L: Fn() -> bool> Settler<N, L> {
         let mut seen = Seen::new();
         loop {
             self.router.net().sleep(POLL).await;
-            if (self.leads)() {
-                self.look(&mut seen).await;
-            } else {
-                seen.clear();
+            match (self.look)() {
+                Some(stand) => self.look_at(&stand, &mut seen).await,
+                None => seen.clear(),
             }
         }
     }
 
     /// Looks at all shards once, and settles what has stood for long.
-    async fn look(&self, seen: &mut Seen) {
+    async fn look_at(&self, stand: &Stand, seen: &mut Seen) {
         let (now, mut stands) = (self.router.net().now(), Seen::new());
-        for shard in self.served().await {
+        let is_busy = |slot: &SlotState| slot.serving.is_some() && slot.txns > 0;
+        let slots = (0..).zip(&stand.slots).filter(|(_, slot)| is_busy(slot));
+        for (shard, _) in slots {
             for (txn, doubt) in self.doubt(shard).await {
                 let name = (shard, txn, doubt);
                 let since = seen.get(&name).copied().unwrap_or(now);
@@ -96,16 +96,6 @@ impl<N: Net, L: Fn() -> bool> Settler<N, L> {
         };
         let old = seen.iter().filter(|((.., doubt), since)| is_old(doubt, **since));
         all(old.map(|((shard, txn, doubt), _)| self.settle(*shard, *txn, doubt))).await;
-    }
-
-    async fn served(&self) -> Vec<ShardId> {
-        let query = group::Query::Slots.encode();
-        let Ok(answer) = self.router.net().query(&self.own, query).await else { return Vec::new() };
-        let Ok(group::QueryReply::Slots { slots, .. }) = group::QueryReply::decode(&answer) else {
-            return Vec::new();
-        };
-        let is_busy = |slot: &SlotState| slot.serving.is_some() && slot.txns > 0;
-        (0..).zip(&slots).filter(|(_, slot)| is_busy(slot)).map(|(shard, _)| shard).collect()
     }
 
     async fn doubt(&self, shard: ShardId) -> Vec<(TxnId, Doubt)> {

@@ -219,14 +219,18 @@ pub enum QueryReply {
         seen: Num,
     },
     /// How the group stands.
-    Slots {
-        /// The configuration, of a group that pulls.
-        config: Option<Config>,
-        /// All shards.
-        slots: Vec<SlotState>,
-    },
+    Slots(Stand),
     /// Nothing was read.
     Refused(Refusal),
+}
+
+/// How a group stands.
+#[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+pub struct Stand {
+    /// The configuration, of a group that pulls.
+    pub config: Option<Config>,
+    /// All shards, by their numbers.
+    pub slots: Vec<SlotState>,
 }
 
 /// How a group stands to one shard.

@@ -5,7 +5,7 @@ use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_host::session::command_in;
 
-use super::command::{Command, Query, QueryReply, Refusal, Reply, Source};
+use super::command::{Command, Query, QueryReply, Refusal, Reply, Source, Stand};
 use super::slot::{Piece, Place, Slot};
 use super::snapshot;
 use crate::codec::{SchemaRead, SchemaWrite};
@@ -60,6 +60,19 @@ impl Group {
     pub fn served(&self) -> impl Iterator<Item = ShardId> + '_ {
         let slots = (0..).zip(&self.slots);
         slots.filter(|(_, slot)| slot.serving.is_some()).map(|(shard, _)| shard)
+    }
+
+    /// How the group stands: what [`Query::Slots`] answers.
+    pub fn stand(&self) -> Stand {
+        let slots = self.slots.iter().map(Slot::state).collect();
+        Stand { config: self.config.clone(), slots }
+    }
+
+    /// Whether it still stands as it did then. Costs less than another look.
+    pub(super) fn stands_as(&self, then: &Stand) -> bool {
+        let num = |config: &Option<Config>| config.as_ref().map(|config| config.num);
+        num(&self.config) == num(&then.config)
+            && self.slots.iter().map(Slot::state).eq(then.slots.iter().cloned())
     }
 
     fn execute(&mut self, entry: Entry<'_>, replies: &mut Replies) {
@@ -213,10 +226,7 @@ impl Group {
         };
         let slot = |shard: ShardId| self.slots.get(shard as usize).ok_or(self.no_shard(shard));
         let answer = match query {
-            Query::Slots => {
-                let slots = self.slots.iter().map(Slot::state).collect();
-                Ok(QueryReply::Slots { config: self.config.clone(), slots })
-            }
+            Query::Slots => Ok(QueryReply::Slots(self.stand())),
             Query::Client { shard, query } => slot(shard).and_then(|slot| {
                 if let Ok(query) = store::Query::decode(query) {
                     self.check_keys(shard, query.names())?;

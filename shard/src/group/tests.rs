@@ -73,7 +73,9 @@ impl Member {
     }
 
     fn slot(&self, shard: ShardId) -> SlotState {
-        let QueryReply::Slots { slots, .. } = self.ask(&Query::Slots) else { panic!("no slots") };
+        let QueryReply::Slots(Stand { slots, .. }) = self.ask(&Query::Slots) else {
+            panic!("no slots")
+        };
         slots[shard as usize].clone()
     }
 

@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::types::NodeId;
 use shard::clerk::Clerk;
-use shard::configs::Configs;
+use shard::configs::{Configs, Feed};
 use shard::net::{Net, Target};
 use shard::settler::Patience;
 use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
@@ -100,17 +101,22 @@ impl Groups {
     fn start_agents(&self, gid: Gid, node: NodeId) {
         let (town, name) = (self.town.clone(), gid.to_string());
         let own = Target { group: gid, servers: vec![format!("{name}/{node}")] };
-        let leads = move || town.at(&name, |site| site.leads(node));
+        let look = move || {
+            town.at(&name, |site| {
+                let group: Option<&Group> = site.leading(node)?.downcast_ref();
+                Some(Arc::new(group.expect("the site runs a group").stand()))
+            })
+        };
         let link = self.town.link();
-        let settler =
-            Settler::new(link.clone(), self.partition, self.configs(), own.clone(), leads.clone());
+        let settler = Settler::new(link.clone(), self.partition, self.configs(), look.clone());
         // So impatient that it often meets a client that lives.
         let mut patience = Patience::default();
         patience.prepared = Duration::from_millis(50);
         let settler = settler.with_patience(patience);
         let mut tasks = vec![self.town.spawn(async move { settler.run().await })];
         if self.kind == Kind::Pulled {
-            let agent = Agent::new(link, gid, own, self.head.clone(), leads);
+            let feed = Arc::new(Feed::new(self.head.clone()));
+            let agent = Agent::new(link, gid, own, feed, look);
             tasks.push(self.town.spawn(async move { agent.run().await }));
         }
         self.agents.borrow_mut().insert((gid, node), tasks);

@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::state_machine::StateMachine;
 use raft_core::types::LogIndex;
-use shard::group::{Query, QueryReply, SlotState};
+use shard::group::SlotState;
 use shard::{Gid, Group};
 
 use crate::town::Sites;
@@ -17,14 +16,6 @@ use crate::town::Sites;
 #[derive(Default)]
 pub(crate) struct Owners {
     groups: BTreeMap<Gid, (LogIndex, Vec<SlotState>)>,
-}
-
-/// How a group stands to each shard.
-fn slots(group: &Group) -> Vec<SlotState> {
-    match QueryReply::decode(&group.query(&Query::Slots.encode())) {
-        Ok(QueryReply::Slots { slots, .. }) => slots,
-        other => panic!("a group answers how it stands, and not {other:?}"),
-    }
 }
 
 impl Owners {
@@ -37,7 +28,7 @@ impl Owners {
             let Some(group) = machine.downcast_ref::<Group>() else { continue };
             let known = self.groups.entry(group.gid()).or_default();
             if known.0 < last || known.1.is_empty() {
-                let slots = slots(group);
+                let slots = group.stand().slots;
                 has_changed |= slots != known.1;
                 *known = (last, slots);
             }

@@ -9,7 +9,7 @@ use kv::{GetError, PutError};
 use linearizability::history::{Action, Answer, History, Operation, Outcome};
 use linearizability::{Checker, Verdict};
 use shard::clerk::Clerk;
-use shard::group::{Query, QueryReply};
+use shard::group::{Query, QueryReply, Stand};
 use shard::mover::Changed;
 use shard::net::Net;
 use shard::{Config, Gid, Kind, Mover, Partition};
@@ -246,7 +246,7 @@ impl Play {
                     link.sleep(Duration::from_millis(20)).await;
                 }
             });
-            let QueryReply::Slots { slots, .. } = slots else { panic!("{slots:?}") };
+            let QueryReply::Slots(Stand { slots, .. }) = slots else { panic!("{slots:?}") };
             for (shard, slot) in (0..).zip(slots) {
                 let at = format!("SEED={}: shard {shard} at {gid}: {slot:?} {config:?}", self.seed);
                 assert_eq!(slot.serving.is_some(), config.group_of(shard) == gid, "{at}");

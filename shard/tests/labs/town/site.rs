@@ -33,8 +33,8 @@ pub(crate) trait Site {
     fn stop_all(&mut self);
     /// Everybody starts.
     fn start_all(&mut self);
-    /// Whether a server leads, as far as it knows.
-    fn leads(&self, node: NodeId) -> bool;
+    /// The machine of a server that leads, as far as it knows.
+    fn leading(&self, node: NodeId) -> Option<&dyn Any>;
     /// Who leads in the highest term.
     fn leader(&self) -> Option<NodeId>;
     /// The last command that was applied by anybody, and a machine that has applied everything up to it.
@@ -128,8 +128,9 @@ impl<M: StateMachine + Send + 'static> Site for Place<M> {
         self.lab.start_all();
     }
 
-    fn leads(&self, node: NodeId) -> bool {
-        self.lab.stage.node(node).is_some_and(raft_core::Node::is_leader)
+    fn leading(&self, node: NodeId) -> Option<&dyn Any> {
+        self.lab.stage.node(node).filter(|node| node.is_leader())?;
+        self.lab.stage.machine(node).map(|machine| machine as &dyn Any)
     }
 
     fn leader(&self) -> Option<NodeId> {

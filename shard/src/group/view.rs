@@ -1,0 +1,95 @@
+//! What a member that leads sees of its group, handed to those who work beside it: agents, and who settles
+//! transactions. They need not ask, and an idle group costs nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use raft_core::types::Term;
+use raft_host::LeaderHooks;
+use raft_host::session::Sessions;
+
+use super::command::Stand;
+use super::machine::Group;
+
+/// How often it is looked whether something has changed, in ticks.
+const PERIOD_TICKS: u64 = 1;
+
+/// How a member's group stands, while the member leads: as it has applied the log, which may be a little behind,
+/// or, where somebody else leads by now, out of date. Whoever acts on it does so through the log.
+#[derive(Clone, Debug, Default)]
+pub struct View(Arc<Mutex<Option<Arc<Stand>>>>);
+
+impl View {
+    /// How the group stands; `None` where this member does not lead.
+    pub fn look(&self) -> Option<Arc<Stand>> {
+        self.0.lock().clone()
+    }
+
+    /// What keeps it up to date: the hooks of the member's group.
+    pub fn publisher(&self) -> Publisher {
+        Publisher(self.clone())
+    }
+}
+
+/// Keeps a [`View`] up to date.
+#[derive(Debug)]
+pub struct Publisher(View);
+
+impl Publisher {
+    fn publish(&self, group: &Group) {
+        let mut known = self.0.0.lock();
+        if known.as_ref().is_none_or(|known| !group.stands_as(known)) {
+            *known = Some(Arc::new(group.stand()));
+        }
+    }
+}
+
+impl LeaderHooks<Sessions<Group>> for Publisher {
+    fn on_leadership(&mut self, group: &Sessions<Group>, term: Option<Term>) {
+        match term {
+            Some(_) => self.publish(group.inner()),
+            None => *self.0.0.lock() = None,
+        }
+    }
+
+    fn on_leader_tick(&mut self, group: &Sessions<Group>, _: u64) -> Vec<Bytes> {
+        self.publish(group.inner());
+        Vec::new()
+    }
+
+    fn period_ticks(&self) -> u64 {
+        PERIOD_TICKS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_host::session::Limits;
+
+    use super::*;
+    use crate::{Kind, Partition};
+
+    fn group(kind: Kind) -> Sessions<Group> {
+        Sessions::new(Group::new(7, Partition::default(), kind), Limits::default())
+    }
+
+    #[test]
+    fn a_view_shows_what_a_leader_sees_and_nothing_of_a_follower() {
+        let group = group(Kind::Pulled);
+        let view = View::default();
+        let mut publisher = view.publisher();
+        assert_eq!(view.look(), None);
+        publisher.on_leadership(&group, Some(2));
+        let first = view.look().unwrap();
+        assert_eq!(*first, group.inner().stand());
+        // Nothing has changed: nothing is copied.
+        publisher.on_leader_tick(&group, 9);
+        assert!(Arc::ptr_eq(&first, &view.look().unwrap()));
+        let pushed = self::group(Kind::Pushed);
+        publisher.on_leader_tick(&pushed, 10);
+        assert_eq!(*view.look().unwrap(), pushed.inner().stand());
+        publisher.on_leadership(&group, None);
+        assert_eq!(view.look(), None);
+    }
+}
