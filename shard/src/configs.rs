@@ -9,6 +9,7 @@ use raft_host::outcome::QueryError;
 use crate::config::{Config, ConfigError, Num};
 use crate::controller;
 use crate::net::{Net, Target};
+use crate::partition::Partition;
 
 /// The key of the configuration that is in force, in a store of configurations.
 pub const CURRENT: &[u8] = b"shard/current";
@@ -43,20 +44,21 @@ pub enum NoConfig {
 }
 
 impl Configs {
-    /// The latest configuration, as it was at some moment during this call, or later.
+    /// The latest configuration of a cluster, as it was at some moment during this call, or later.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn latest(&self, net: &impl Net) -> Result<Config, NoConfig> {
+    pub async fn latest(
+        &self,
+        net: &impl Net,
+        partition: &Partition,
+    ) -> Result<Config, NoConfig> {
         match self {
-            Configs::Controller(at) => asked(net, at, None).await,
+            Configs::Controller(at) => checked(asked(net, at, None).await?, partition),
             Configs::Store(at) => {
-                let query = KvQuery::Get { key: CURRENT }.encode();
-                let answer = net.query(at, query).await?;
-                let answer = KvReply::decode(&answer).map_err(|_| NoConfig::Unreadable)?;
-                let found = answer.value().map_err(|_| NoConfig::Unreadable)?;
-                let found = found.ok_or(NoConfig::NotThere)?;
-                serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)
+                let answer = net.query(at, KvQuery::Get { key: CURRENT }.encode()).await?;
+                let stored = stored(&answer, partition)?;
+                Ok(stored.ok_or(NoConfig::NotThere)?.0)
             }
         }
     }
@@ -115,6 +117,24 @@ impl Feed {
     pub(crate) async fn at(&self, net: &impl Net, num: Num) -> Result<Config, NoConfig> {
         asked(net, &self.controller, Some(num)).await
     }
+}
+
+/// The configuration that a store of them has answered, and the version of its key; `None` if it has no such
+/// key.
+pub(crate) fn stored(
+    answer: &[u8],
+    partition: &Partition,
+) -> Result<Option<(Config, u64)>, NoConfig> {
+    let answer = KvReply::decode(answer).map_err(|_| NoConfig::Unreadable)?;
+    let Some(found) = answer.value().map_err(|_| NoConfig::Unreadable)? else { return Ok(None) };
+    let config = serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
+    Ok(Some((checked(config, partition)?, found.version)))
+}
+
+/// By a configuration of another cluster, shards that have keys would seem to be nobody's.
+fn checked(config: Config, partition: &Partition) -> Result<Config, NoConfig> {
+    config.check(partition).map_err(NoConfig::Senseless)?;
+    Ok(config)
 }
 
 /// The configuration of a number from a controller, or the latest where that is lower.

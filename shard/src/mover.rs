@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use kv::versioned::Attempts;
-use kv::{Command as Kv, PutError, Query as KvQuery, QueryReply as KvAnswer};
+use kv::{Command as Kv, PutError, Query as KvQuery};
 use raft_host::outcome::{NotAppended, ProposeError, QueryError};
 
 use crate::config::{Config, ConfigError, Num};
-use crate::configs::{CURRENT, NEXT, NoConfig};
+use crate::configs::{self, CURRENT, NEXT, NoConfig};
 use crate::group::{Command, Cursor, Query, QueryReply, Refusal, Reply};
 use crate::net::{Net, Target, all, tell};
 use crate::partition::{Partition, ShardId};
@@ -230,15 +230,10 @@ impl<N: Net> Mover<N> {
                 Err(_) => self.net.sleep(PAUSE).await,
             }
         };
-        let answer = KvAnswer::decode(&answer).map_err(|_| NoConfig::Unreadable)?;
-        let Some(found) = answer.value().map_err(|_| NoConfig::Unreadable)? else {
-            return Ok(Posted { config: None, version: 0 });
-        };
-        let config: Config =
-            serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
-        // By one for another cluster, shards that have keys would seem to be nobody's.
-        config.check(&self.partition).map_err(NoConfig::Senseless)?;
-        Ok(Posted { config: Some(config), version: found.version })
+        Ok(match configs::stored(&answer, &self.partition)? {
+            Some((config, version)) => Posted { config: Some(config), version },
+            None => Posted { config: None, version: 0 },
+        })
     }
 
     /// Writes a key, if it has this version. Late is, whoever finds that another one has written it.

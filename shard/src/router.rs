@@ -182,11 +182,9 @@ impl<N: Net> Router<N> {
 
     /// Asks for the configuration.
     async fn look(&self) {
-        let Ok(config) = self.configs.latest(&self.net).await else { return };
+        let Ok(config) = self.configs.latest(&self.net, &self.partition).await else { return };
         let mut known = self.config.borrow_mut();
-        if known.as_ref().is_none_or(|known| config.num > known.num)
-            && config.check(&self.partition).is_ok()
-        {
+        if known.as_ref().is_none_or(|known| config.num > known.num) {
             *known = Some(config);
         }
     }

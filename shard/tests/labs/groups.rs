@@ -257,7 +257,7 @@ impl Operator {
     pub(crate) async fn config(&self) -> Config {
         let configs = Configs::Controller(self.groups.head.clone());
         loop {
-            match configs.latest(&self.link).await {
+            match configs.latest(&self.link, &self.groups.partition).await {
                 Ok(config) => return config,
                 Err(_) => self.link.sleep(Duration::from_millis(20)).await,
             }

@@ -8,7 +8,6 @@ mod bank;
 mod controller_trial;
 mod controllers;
 mod dslabs;
-#[allow(dead_code, reason = "tests of faults are to use the rest")]
 mod groups;
 #[path = "../../../kv/tests/labs/lab.rs"]
 #[allow(dead_code, reason = "it has what the labs of the store need, too")]
@@ -21,6 +20,5 @@ mod serial;
 mod shardctrler;
 mod stable;
 mod storm;
-#[allow(dead_code, reason = "tests of faults are to use the rest")]
 mod town;
 mod txns;
