@@ -8,8 +8,6 @@ use raft_core::types::{LogIndex, Term};
 use raft_host::LeaderHooks;
 use raft_host::session::{Sessions, without_session};
 
-use crate::command::Command;
-use crate::lock::LockCommand;
 use crate::machine::{Lease, Machine};
 
 /// How often the leader looks, in ticks.
@@ -21,7 +19,7 @@ const AGAIN_TICKS: u64 = 100;
 /// The most expiries that are proposed at once.
 const EXPIRIES_MAX: usize = 1000;
 
-/// Proposes the end of leases that have run out, while its member leads.
+/// Counts the leases of one machine's locks by one leader's ticks.
 ///
 /// A lease is measured by one leader's ticks alone, from the moment at which that leader first saw it:
 /// no clock is read at apply, and none of another member's counts. A new leader has seen none, so each
@@ -31,7 +29,7 @@ const EXPIRIES_MAX: usize = 1000;
 /// What is proposed names the lease, whose number is newer after each renewal. So a proposal that comes
 /// too late, or that a deposed leader made, finds another number and does nothing.
 #[derive(Debug)]
-pub struct Leases {
+pub struct LeaseClock {
     tick: Duration,
     /// Leases up to this number have been seen.
     seen: LogIndex,
@@ -39,10 +37,32 @@ pub struct Leases {
     due: BTreeSet<(u64, LogIndex)>,
 }
 
-impl Leases {
-    /// For a host whose ticks are so long.
+impl LeaseClock {
+    /// For a host whose ticks are so long. It has seen nothing: each lease gets a full term from it.
     pub fn new(tick: Duration) -> Self {
-        Leases { tick, seen: 0, due: BTreeSet::new() }
+        LeaseClock { tick, seen: 0, due: BTreeSet::new() }
+    }
+
+    /// Leases that have run out and are to be ended, at most so many; each again after a while, if it is
+    /// still there.
+    pub fn run_out<'m>(
+        &mut self,
+        machine: &'m Machine,
+        now_ticks: u64,
+        leases_max: usize,
+    ) -> Vec<Lease<'m>> {
+        self.note_new(machine, now_ticks);
+        let mut leases = Vec::new();
+        while leases.len() < leases_max
+            && let Some((_, number)) =
+                self.due.first().copied().filter(|(due, _)| *due <= now_ticks)
+        {
+            self.due.pop_first();
+            let Some(lease) = machine.locks().lease(number) else { continue };
+            self.due.insert((now_ticks + AGAIN_TICKS, number));
+            leases.push(lease);
+        }
+        leases
     }
 
     /// Never too few: the tick under way has begun already.
@@ -64,25 +84,28 @@ impl Leases {
     }
 }
 
+/// Proposes the end of leases that have run out, while its member leads: see [`LeaseClock`].
+#[derive(Debug)]
+pub struct Leases {
+    clock: LeaseClock,
+}
+
+impl Leases {
+    /// For a host whose ticks are so long.
+    pub fn new(tick: Duration) -> Self {
+        Leases { clock: LeaseClock::new(tick) }
+    }
+}
+
 impl LeaderHooks<Sessions<Machine>> for Leases {
     fn on_leadership(&mut self, _: &Sessions<Machine>, _: Option<Term>) {
-        *self = Leases::new(self.tick);
+        self.clock = LeaseClock::new(self.clock.tick);
     }
 
     fn on_leader_tick(&mut self, machine: &Sessions<Machine>, now_ticks: u64) -> Vec<Bytes> {
-        let machine = machine.inner();
-        self.note_new(machine, now_ticks);
-        let mut expiries = Vec::new();
-        while let Some((_, number)) = self.due.first().copied().filter(|(due, _)| *due <= now_ticks)
-            && expiries.len() < EXPIRIES_MAX
-        {
-            self.due.pop_first();
-            let Some(lease) = machine.locks().lease(number) else { continue };
-            self.due.insert((now_ticks + AGAIN_TICKS, number));
-            let expire = LockCommand::Expire { name: lease.name, lease: number };
-            expiries.push(without_session(&Command::Lock(expire).encode()).into());
-        }
-        expiries
+        let expire = |lease: Lease<'_>| without_session(&lease.expire().encode()).into();
+        let leases = self.clock.run_out(machine.inner(), now_ticks, EXPIRIES_MAX);
+        leases.into_iter().map(expire).collect()
     }
 
     fn period_ticks(&self) -> u64 {

@@ -36,13 +36,13 @@ pub use client::{Appended, Client, Error};
 pub use cluster::Cluster;
 pub use codec::Unreadable;
 pub use command::{Command, Condition, Reply, Write};
-pub use leases::Leases;
+pub use leases::{LeaseClock, Leases};
 pub use limits::{
     BATCH_BYTES_MAX, BATCH_PARTS_MAX, CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, KEY_BYTES_MAX, LEASE_MS_MAX,
     LEASE_MS_MIN, LOCK_NAME_BYTES_MAX, OWNER_BYTES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX, Refusal,
     VALUE_BYTES_MAX,
 };
-pub use machine::{Locks, Machine, Part};
+pub use machine::{Lease, Locks, Machine, Part};
 pub use query::{Item, Page, Query, QueryReply, Versioned};
 pub use server::Server;
 pub use versioned::{GetError, PutError, VersionedClient};

@@ -1,6 +1,6 @@
 use super::*;
-use crate::command::Reply;
-use crate::lock::LockReply;
+use crate::command::{Command, Reply};
+use crate::lock::{LockCommand, LockReply};
 use raft_core::block::{Entry, EntryKind};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::EntryId;
@@ -88,7 +88,7 @@ fn what_is_renewed_often_for_long_leases_gathers_little() {
     for index in 2..20_000 {
         apply(&mut store, index, &renew);
         assert!(leases.on_leader_tick(&store, index).is_empty());
-        assert!(leases.due.len() <= EXPIRIES_MAX + 4, "{}", leases.due.len());
+        assert!(leases.clock.due.len() <= EXPIRIES_MAX + 4, "{}", leases.clock.due.len());
     }
 }
 

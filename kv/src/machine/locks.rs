@@ -12,7 +12,7 @@ use raft_core::types::LogIndex;
 use super::chunk_of;
 use super::snapshot::{PIECE_BYTES, read_array, read_bytes};
 use crate::codec;
-use crate::command::Reply;
+use crate::command::{Command, Reply};
 use crate::limits::{
     CLAIMS_MAX, CLAIMS_OF_LOCK_MAX, LEASE_MS_MAX, LEASE_MS_MIN, LOCK_NAME_BYTES_MAX,
     OWNER_BYTES_MAX, PAGE_KEYS_MAX, check_lock_name,
@@ -66,6 +66,13 @@ pub struct Lease<'a> {
     pub name: &'a [u8],
     /// How long it lasts, in milliseconds.
     pub ms: u64,
+}
+
+impl<'a> Lease<'a> {
+    /// What ends it.
+    pub fn expire(&self) -> Command<'a> {
+        Command::Lock(LockCommand::Expire { name: self.name, lease: self.number })
+    }
 }
 
 /// A claim, for whoever checks the rules.
