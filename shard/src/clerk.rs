@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kv::lock::HolderId;
 use kv::versioned::Attempts;
 use kv::{Command as Kv, GetError, PutError, Query as KvQuery, QueryReply as KvAnswer};
 use kv::{Reply as KvReply, Versioned};
@@ -26,6 +27,8 @@ pub struct Clerk<N> {
     router: Router<N>,
     client: u128,
     sessions: BTreeMap<ShardId, Session>,
+    /// How many claims on locks there were.
+    claims: u32,
     /// How many transactions there were.
     txns: u32,
     patience: Duration,
@@ -60,7 +63,7 @@ impl<N: Net> Clerk<N> {
     pub fn new(net: N, partition: Partition, configs: Configs, client: u128) -> Self {
         let router = Router::new(net, partition, configs);
         let (sessions, patience) = (BTreeMap::new(), Duration::from_secs(10));
-        Clerk { router, client, sessions, txns: 0, patience }
+        Clerk { router, client, sessions, claims: 0, txns: 0, patience }
     }
 
     /// How long one operation may take, all retries included. 10 s by default.
@@ -240,6 +243,16 @@ impl<N: Net> Clerk<N> {
     pub(crate) fn next_txn(&mut self, began: u64) -> TxnId {
         self.txns = self.txns.wrapping_add(1);
         TxnId { began, client: self.client, attempt: self.txns }
+    }
+
+    pub(crate) fn client(&self) -> u128 {
+        self.client
+    }
+
+    /// A name for a claim on a lock; no two have the same.
+    pub(crate) fn next_holder(&mut self) -> HolderId {
+        self.claims = self.claims.wrapping_add(1);
+        self.client << 32 | HolderId::from(self.claims)
     }
 
     /// Has one command applied by each of several shards, all at once.

@@ -48,11 +48,7 @@ impl Configs {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn latest(
-        &self,
-        net: &impl Net,
-        partition: &Partition,
-    ) -> Result<Config, NoConfig> {
+    pub async fn latest(&self, net: &impl Net, partition: &Partition) -> Result<Config, NoConfig> {
         match self {
             Configs::Controller(at) => checked(asked(net, at, None).await?, partition),
             Configs::Store(at) => {

@@ -2,6 +2,7 @@
 
 mod command;
 mod frames;
+mod leases;
 mod machine;
 mod moving;
 mod shard;
@@ -12,5 +13,6 @@ mod tests;
 mod view;
 
 pub use command::{Command, Cursor, Query, QueryReply, Refusal, Reply, SlotState, Source, Stand};
+pub use leases::Leases;
 pub use machine::{Group, Kind};
 pub use view::{Publisher, View};

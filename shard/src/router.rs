@@ -53,8 +53,18 @@ impl Way {
         self.unknown = None;
     }
 
+    /// An attempt has ended so. Answers whether every other one would.
+    pub(crate) fn note(&mut self, error: &ProposeError) -> bool {
+        match error {
+            ProposeError::Unknown(why) => self.unknown = Some(*why),
+            ProposeError::NotAppended(why) => self.refused = Some(why.clone()),
+            ProposeError::Superseded => {}
+        }
+        matches!(error, ProposeError::NotAppended(NotAppended::TooLarge { .. }))
+    }
+
     /// Time has run out.
-    fn give_up(&mut self) -> SessionError {
+    pub(crate) fn give_up(&mut self) -> SessionError {
         match (self.unknown, self.refused.take()) {
             (Some(why), _) => SessionError::Unknown(why),
             (None, Some(why)) => SessionError::NotApplied(why),
@@ -98,15 +108,8 @@ impl<N: Net> Router<N> {
                 Some(Ok(answer)) => {
                     return Answer::read(&answer).map_err(|_| SessionError::OtherVersion.into());
                 }
-                Some(Err(ProposeError::Unknown(why))) => way.unknown = Some(why),
-                Some(Err(ProposeError::NotAppended(why))) => {
-                    let is_final = matches!(why, NotAppended::TooLarge { .. });
-                    way.refused = Some(why);
-                    if is_final {
-                        return Err(way.give_up().into());
-                    }
-                }
-                Some(Err(ProposeError::Superseded)) | None => {}
+                Some(Err(error)) if way.note(&error) => return Err(way.give_up().into()),
+                Some(Err(_)) | None => {}
             }
             if !self.rest(way).await {
                 return Err(way.give_up().into());

@@ -228,7 +228,7 @@ impl<'a> Server<'a> {
         for (gid, view) in views {
             let machine = Group::new(*gid, self.partition, kind);
             let machine = Sessions::new(machine, Limits::default());
-            groups.push(raft_host::Group::with_hooks(*gid, machine, view.publisher()));
+            groups.push(raft_host::Group::with_hooks(*gid, machine, view.publisher(TICK)));
         }
         let snapshots = self.snapshots(groups.len());
         let with_settings = |group: raft_host::Group| {

@@ -40,6 +40,11 @@ pub(super) struct Piece<'a> {
 }
 
 impl Slot {
+    /// The shard where it is served, and in which configuration it came.
+    pub(super) fn served(&self) -> Option<(Num, &Shard)> {
+        Some((self.seen, self.serving.as_ref()?))
+    }
+
     /// Serves a shard that nobody has.
     pub(super) fn begin(&mut self, id: ShardId, num: Num) {
         self.serve(num, Shard::empty(id));

@@ -1,6 +1,7 @@
 //! Groups without Raft: a log each, and a hand that moves shards between them.
 
 mod chance;
+mod leases;
 mod pulled;
 mod pushed;
 

@@ -2,14 +2,16 @@
 //! transactions. They need not ask, and an idle group costs nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raft_core::types::Term;
 use raft_host::LeaderHooks;
-use raft_host::session::Sessions;
+use raft_host::session::{Sessions, without_session};
 
 use super::command::Stand;
+use super::leases::Leases;
 use super::machine::Group;
 
 /// How often it is looked whether something has changed, in ticks.
@@ -26,19 +28,23 @@ impl View {
         self.0.lock().clone()
     }
 
-    /// What keeps it up to date: the hooks of the member's group.
-    pub fn publisher(&self) -> Publisher {
-        Publisher(self.clone())
+    /// What keeps it up to date: the hooks of the member's group, on a host whose ticks are so long. They end the
+    /// leases of locks as well.
+    pub fn publisher(&self, tick: Duration) -> Publisher {
+        Publisher { view: self.clone(), leases: Leases::new(tick) }
     }
 }
 
-/// Keeps a [`View`] up to date.
+/// Keeps a [`View`] up to date, and ends leases that have run out.
 #[derive(Debug)]
-pub struct Publisher(View);
+pub struct Publisher {
+    view: View,
+    leases: Leases,
+}
 
 impl Publisher {
     fn publish(&self, group: &Group) {
-        let mut known = self.0.0.lock();
+        let mut known = self.view.0.lock();
         if known.as_ref().is_none_or(|known| !group.stands_as(known)) {
             *known = Some(Arc::new(group.stand()));
         }
@@ -47,15 +53,17 @@ impl Publisher {
 
 impl LeaderHooks<Sessions<Group>> for Publisher {
     fn on_leadership(&mut self, group: &Sessions<Group>, term: Option<Term>) {
+        self.leases.forget();
         match term {
             Some(_) => self.publish(group.inner()),
-            None => *self.0.0.lock() = None,
+            None => *self.view.0.lock() = None,
         }
     }
 
-    fn on_leader_tick(&mut self, group: &Sessions<Group>, _: u64) -> Vec<Bytes> {
+    fn on_leader_tick(&mut self, group: &Sessions<Group>, now_ticks: u64) -> Vec<Bytes> {
         self.publish(group.inner());
-        Vec::new()
+        let expiries = self.leases.expiries(group.inner(), now_ticks);
+        expiries.iter().map(|command| without_session(command).into()).collect()
     }
 
     fn period_ticks(&self) -> u64 {
@@ -78,7 +86,7 @@ mod tests {
     fn a_view_shows_what_a_leader_sees_and_nothing_of_a_follower() {
         let group = group(Kind::Pulled);
         let view = View::default();
-        let mut publisher = view.publisher();
+        let mut publisher = view.publisher(Duration::from_millis(10));
         assert_eq!(view.look(), None);
         publisher.on_leadership(&group, Some(2));
         let first = view.look().unwrap();

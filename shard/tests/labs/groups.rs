@@ -10,12 +10,16 @@ use std::time::Duration;
 use raft_core::types::NodeId;
 use shard::clerk::Clerk;
 use shard::configs::{Configs, Feed};
+use shard::group::Leases;
 use shard::net::{Net, Target};
 use shard::settler::Patience;
 use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
 
 use crate::owners::Owners;
 use crate::town::{Link, TaskId, Town};
+
+/// What a tick of a member takes.
+const TICK: Duration = Duration::from_millis(10);
 
 /// The name of the controller, and of the store of configurations.
 const HEAD: &str = "head";
@@ -114,6 +118,7 @@ impl Groups {
         patience.prepared = Duration::from_millis(50);
         let settler = settler.with_patience(patience);
         let mut tasks = vec![self.town.spawn(async move { settler.run().await })];
+        tasks.push(self.town.spawn(end_leases(link.clone(), self.town.clone(), own.clone(), node)));
         if self.kind == Kind::Pulled {
             let feed = Arc::new(Feed::new(self.head.clone()));
             let agent = Agent::new(link, gid, own, feed, look);
@@ -231,6 +236,27 @@ impl Groups {
         let agents: Vec<_> = self.agents.borrow().values().flatten().copied().collect();
         agents.into_iter().for_each(|task| self.town.kill(task));
         self.town.finish();
+    }
+}
+
+/// What a host does by [`LeaderHooks`](raft_host::LeaderHooks): ends leases that have run out, while the member
+/// leads.
+async fn end_leases(link: Link, town: Town, own: Target, node: NodeId) {
+    let (mut leases, name) = (Leases::new(TICK), own.group.to_string());
+    loop {
+        link.sleep(10 * TICK).await;
+        let ticks = (link.now().as_millis() / TICK.as_millis()) as u64;
+        let expiries = town.at(&name, |site| {
+            let group = site.leading(node).and_then(|machine| machine.downcast_ref());
+            let Some(group) = group else {
+                leases.forget();
+                return Vec::new();
+            };
+            leases.expiries(group, ticks)
+        });
+        for expiry in expiries {
+            _ = link.propose(&own, expiry).await;
+        }
     }
 }
 

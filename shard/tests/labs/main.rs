@@ -12,6 +12,7 @@ mod groups;
 #[path = "../../../kv/tests/labs/lab.rs"]
 #[allow(dead_code, reason = "it has what the labs of the store need, too")]
 mod lab;
+mod locks;
 mod owners;
 mod pulled;
 mod pushed;
