@@ -7,8 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kv::Cluster;
 use kv::cluster::MemberAddress;
-
-use crate::serve::LogLimit;
+use program::settings::{LogLimit, seconds};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -329,13 +328,4 @@ fn value_bytes(text: &str) -> Result<usize, String> {
         true => Ok(bytes),
         false => Err(format!("24 to {} bytes", kv::VALUE_BYTES_MAX)),
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
-    if duration > Duration::from_secs(86_400) {
-        return Err("at most a day".to_owned());
-    }
-    Ok(duration)
 }

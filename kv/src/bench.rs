@@ -1,26 +1,25 @@
 //! `kv bench`: how fast a cluster is, and what its clients saw.
 
 mod client;
-mod start;
 mod summary;
 mod tally;
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use kv::{BATCH_PARTS_MAX, Client, Write};
+use program::bench::{Start, any_seed, show_progress};
+use program::output::print;
+use program::stop::stop_flag;
 
 use crate::args::Bench;
-use crate::operations::{failure, not_read, print};
-use crate::serve::stop_flag;
+use crate::operations::{failure, not_read};
 use crate::{Failure, NOT_DONE};
 use client::BenchClient;
-use start::Start;
 use summary::Summary;
 use tally::Tally;
 
@@ -135,7 +134,9 @@ fn run(load: &Load<'_>, first: &Client, stop: &AtomicBool) -> Result<f64, Failur
             }
         }
         let began = load.start.go(clients.len());
-        show_progress(load, began, Duration::from_secs(seconds), stop);
+        let length = Duration::from_secs(seconds);
+        let (answered, has_failed) = (|| load.tally().answered(), || load.tally().has_failed());
+        show_progress(&load.start, (began, length), stop, answered, has_failed);
         load.start.end();
         // What is under way now may take longer than all that was done before.
         let elapsed = began.elapsed().as_secs_f64();
@@ -149,24 +150,6 @@ fn run(load: &Load<'_>, first: &Client, stop: &AtomicBool) -> Result<f64, Failur
         }
         Ok(elapsed)
     })
-}
-
-fn show_progress(load: &Load<'_>, began: Instant, length: Duration, stop: &AtomicBool) {
-    let bar = ProgressBar::new(length.as_millis() as u64);
-    let style = ProgressStyle::with_template("{bar:40} {eta} left  {msg}");
-    bar.set_style(style.expect("the template is good"));
-    let mut before = (0, began);
-    let is_over = || stop.load(Ordering::Relaxed) || load.start.is_over();
-    while began.elapsed() < length && !is_over() && !load.tally().has_failed() {
-        let look = Instant::now() + Duration::from_millis(250);
-        load.start.rest_until(look.min(began + length));
-        let (answered, now) = (load.tally().answered(), Instant::now());
-        let rate = (answered - before.0) as f64 / (now - before.1).as_secs_f64();
-        before = (answered, now);
-        bar.set_position(began.elapsed().as_millis() as u64);
-        bar.set_message(format!("{answered} operations, {rate:.0} a second"));
-    }
-    bar.finish_and_clear();
 }
 
 /// Removes what the run has written.
@@ -185,10 +168,4 @@ fn clean_up(load: &Load<'_>, mut client: Client) -> Result<(), Failure> {
         })?;
     }
     Ok(())
-}
-
-/// Nobody has to remember it: the run prints it.
-fn any_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(48)
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use linearizability::history::History;
 use linearizability::{Checker, Verdict};
+use program::output::print;
 use serde_json::json;
 
 use crate::args::Check;
-use crate::operations::print;
 use crate::{Failure, UNKNOWN};
 
 /// There is no order that explains the history.

@@ -6,39 +6,20 @@ mod check;
 mod operations;
 mod serve;
 mod status;
-mod text;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use program::{Failure, NOT_DONE, UNKNOWN};
 
 use args::{Arguments, Command};
 
-/// The key is not there.
-const NOT_FOUND: u8 = 1;
-/// Surely not done.
-const NOT_DONE: u8 = 3;
-/// Perhaps done.
-const UNKNOWN: u8 = 4;
 /// The key has another version than the expected one.
 const CONFLICT: u8 = 5;
 
-/// How a command failed: what to say, and the exit status.
-struct Failure {
-    text: String,
-    status: u8,
-}
-
-impl Failure {
-    fn not_done(text: impl ToString) -> Self {
-        Failure { text: text.to_string(), status: NOT_DONE }
-    }
-}
-
-/// Tells whoever watches. That nobody does is no reason to end.
+/// Tells whoever watches.
 fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "kv: {text}");
+    program::say("kv", text);
 }
 
 fn main() -> ExitCode {
@@ -54,13 +35,5 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Check(arguments) => check::check(&arguments),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { text, status }) => {
-            if !text.is_empty() {
-                say(&text);
-            }
-            ExitCode::from(status)
-        }
-    }
+    program::end("kv", done)
 }

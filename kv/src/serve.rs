@@ -5,16 +5,13 @@ use std::env;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use kv::cluster::MemberAddress;
 use kv::{Cluster, Server};
-use raft_host::{HostError, descriptors};
+use program::settings::{LogLimit, raise_file_limit};
+use program::stop::stop_flag;
+use raft_host::HostError;
 use serde::Deserialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use crate::args::Serve;
 use crate::{Failure, say, status};
@@ -22,8 +19,8 @@ use crate::{Failure, say, status};
 /// A file that is longer is no configuration.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// With fewer files than this, a member says at its start that clients will be few.
-const FILES_ENOUGH: u64 = 1024;
+/// How long the log may be, if nothing else is said.
+const LOG_LIMIT: LogLimit = LogLimit(Some(kv::server::LOG_BYTES_MAX));
 
 /// The file that `--config` names. What the command line says comes first.
 #[derive(Debug, Default, Deserialize)]
@@ -38,43 +35,6 @@ struct Config {
     cluster: Option<BTreeMap<String, String>>,
 }
 
-/// The shortest log that may be asked for: with less a member would do little but take snapshots.
-const LOG_BYTES_MIN: u64 = 64 << 10;
-
-/// How long the log may be, in bytes; `None` takes no snapshots.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "Limit")]
-pub(crate) struct LogLimit(Option<u64>);
-
-impl Default for LogLimit {
-    fn default() -> Self {
-        LogLimit(Some(kv::server::LOG_BYTES_MAX))
-    }
-}
-
-impl LogLimit {
-    fn within(bytes: u64) -> Result<Self, String> {
-        match bytes {
-            LOG_BYTES_MIN.. => Ok(LogLimit(Some(bytes))),
-            _ => Err(format!(
-                "a log of {bytes} bytes; at least {LOG_BYTES_MIN} are needed, or `none`"
-            )),
-        }
-    }
-}
-
-impl FromStr for LogLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(LogLimit(None));
-        }
-        let bytes = text.parse().map_err(|_| "neither a number of bytes nor `none`".to_owned())?;
-        LogLimit::within(bytes)
-    }
-}
-
 /// How a member is run: what command line and file say together.
 #[derive(Debug)]
 struct Settings {
@@ -86,35 +46,12 @@ struct Settings {
     log_bytes_max: LogLimit,
 }
 
-fn wrong(text: String) -> Failure {
-    Failure { text, status: 2 }
-}
-
-/// A number of bytes, or a word.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "neither a number of bytes nor `none`")]
-enum Limit {
-    Bytes(u64),
-    Word(String),
-}
-
-impl TryFrom<Limit> for LogLimit {
-    type Error = String;
-
-    fn try_from(limit: Limit) -> Result<Self, String> {
-        match limit {
-            Limit::Bytes(bytes) => LogLimit::within(bytes),
-            Limit::Word(word) => word.parse(),
-        }
-    }
-}
-
 impl Config {
     fn read(path: &Path) -> Result<Self, Failure> {
         let text = read_bounded(path);
-        let text = text.map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+        let text = text.map_err(|error| Failure::wrong(format!("{}: {error}", path.display())))?;
         let what = |error: toml::de::Error| format!("{}: {}", path.display(), error);
-        toml::from_str(&text).map_err(|error| wrong(what(error).trim_end().to_owned()))
+        toml::from_str(&text).map_err(|error| Failure::wrong(what(error).trim_end().to_owned()))
     }
 }
 
@@ -133,19 +70,21 @@ impl Settings {
     fn of(serve: &Serve) -> Result<Self, Failure> {
         let file = serve.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
         let missing = |name: &str| {
-            wrong(format!("--{name} is missing: say it here, or `{name}` in the file of --config"))
+            Failure::wrong(format!(
+                "--{name} is missing: say it here, or `{name}` in the file of --config"
+            ))
         };
         let cluster = match (&serve.cluster, &file.cluster) {
             (Some(cluster), _) => cluster.clone(),
             (None, Some(members)) => {
-                cluster(members).map_err(|error| wrong(format!("cluster: {error}")))?
+                cluster(members).map_err(|error| Failure::wrong(format!("cluster: {error}")))?
             }
             (None, None) => from_environment()?.ok_or_else(|| missing("cluster"))?,
         };
         let listen = match (&serve.listen, &file.listen) {
             (Some(listen), _) => Some(listen.clone()),
             (None, Some(listen)) => {
-                Some(listen.parse().map_err(|error| wrong(format!("listen: {error}")))?)
+                Some(listen.parse().map_err(|error| Failure::wrong(format!("listen: {error}")))?)
             }
             (None, None) => None,
         };
@@ -153,11 +92,15 @@ impl Settings {
         if cluster.member(id).is_none() {
             let known: Vec<String> = cluster.members().map(|(id, _)| id.to_string()).collect();
             let known = known.join(", ");
-            return Err(wrong(format!("--id {id} is not among the members of --cluster: {known}")));
+            return Err(Failure::wrong(format!(
+                "--id {id} is not among the members of --cluster: {known}"
+            )));
         }
         let data = serve.data.clone().or(file.data).ok_or_else(|| missing("data"))?;
         if data.as_os_str().is_empty() {
-            return Err(wrong("--data is empty: name the directory of this member's data".into()));
+            return Err(Failure::wrong(
+                "--data is empty: name the directory of this member's data",
+            ));
         }
         Ok(Settings {
             id,
@@ -165,7 +108,7 @@ impl Settings {
             listen,
             data,
             insecure: serve.insecure || file.insecure.unwrap_or(false),
-            log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or_default(),
+            log_bytes_max: serve.log_bytes_max.or(file.log_bytes_max).unwrap_or(LOG_LIMIT),
         })
     }
 }
@@ -179,24 +122,12 @@ fn cluster(members: &BTreeMap<String, String>) -> Result<Cluster, String> {
 fn from_environment() -> Result<Option<Cluster>, Failure> {
     let Some(members) = env::var_os("KV_CLUSTER") else { return Ok(None) };
     let cluster = members.to_string_lossy().parse();
-    cluster.map(Some).map_err(|error| wrong(format!("KV_CLUSTER: {error}")))
+    cluster.map(Some).map_err(|error| Failure::wrong(format!("KV_CLUSTER: {error}")))
 }
 
 pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
-    raise_file_limit();
+    raise_file_limit(say);
     if arguments.single { serve_single(arguments) } else { serve_member(arguments) }
-}
-
-/// Every client is an open file.
-fn raise_file_limit() {
-    // What can't be raised is lived with: a host lets in as many clients as there are files for.
-    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
-    if limit < FILES_ENOUGH {
-        say(&format!(
-            "at most {limit} files may be open, and every client is one: more clients need a higher limit \
-             (ulimit -n)"
-        ));
-    }
 }
 
 /// Without Raft, until it is told to end: the only member of a cluster of one, as its clients see it.
@@ -204,12 +135,14 @@ fn serve_single(arguments: &Serve) -> Result<(), Failure> {
     let Serve { cluster, listen, insecure, .. } = arguments;
     let cluster = cluster.clone().map_or_else(from_environment, |cluster| Ok(Some(cluster)))?;
     let Some(cluster) = cluster else {
-        return Err(wrong("--cluster is missing: name one member, as in 1=127.0.0.1:7001".into()));
+        return Err(Failure::wrong(
+            "--cluster is missing: name one member, as in 1=127.0.0.1:7001",
+        ));
     };
     let (id, _) = cluster.members().next().expect("a cluster has a member");
     if cluster.len() > 1 {
         let members = cluster.len();
-        return Err(wrong(format!(
+        return Err(Failure::wrong(format!(
             "--single serves a cluster of one, and --cluster names {members} members. Without --single they are \
              replicas of each other"
         )));
@@ -227,14 +160,14 @@ fn serve_single(arguments: &Serve) -> Result<(), Failure> {
 
 fn not_started(error: HostError) -> Failure {
     match error {
-        HostError::OtherMembers { path, stored, configured, .. } => wrong(format!(
+        HostError::OtherMembers { path, stored, configured, .. } => Failure::wrong(format!(
             "{}: this store is of a cluster with members {}, and --cluster names {}; members can't be \
              changed yet: start it with those that it has, or with an empty directory",
             path.display(),
             numbers(&stored),
             numbers(&configured)
         )),
-        HostError::Config(_) => wrong(error.to_string()),
+        HostError::Config(_) => Failure::wrong(error.to_string()),
         HostError::NotLoopback { address } => Failure::not_done(format!(
             "{address} is not a loopback address: there is no encryption and no proof of identity \
              yet, so whoever reaches it can read and write everything. Allow that with --insecure"
@@ -266,16 +199,4 @@ fn serve_member(arguments: &Serve) -> Result<(), Failure> {
     host.shutdown().map_err(Failure::not_done)?;
     say(&format!("member {id} has stopped"));
     Ok(())
-}
-
-/// Is set when somebody wants the process to end. Whoever can't wait asks again, and it is killed.
-pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // This one comes first, so that it does not see what the same signal has set.
-        flag::register_conditional_default(signal, stop.clone())
-            .and_then(|_| flag::register(signal, stop.clone()))
-            .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
-    }
-    Ok(stop)
 }

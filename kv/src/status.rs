@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use program::output::print;
+use program::text::aligned;
+use program::watch::Watch;
 use raft_host::rpc::{RpcClient, RpcOptions};
-use raft_host::status::HostStatus;
+use raft_host::status::{GroupStatus, HostStatus};
 use serde_json::{Value, json};
 
 use crate::args::Status;
-use crate::operations::print;
 use crate::{Failure, say};
 
 /// The columns: heading, and where the value stands in a group's status.
@@ -25,9 +27,6 @@ const COLUMNS: [(&str, &str); 8] = [
     ("SNAPSHOT", "snapshot_index"),
     ("LOG BYTES", "state_bytes"),
 ];
-
-/// What helps against too many clients.
-const MORE_FILES: &str = "A higher limit of open files (ulimit -n) gives more";
 
 /// Asks every member, and prints what they say.
 pub(crate) fn show(arguments: &Status) -> Result<(), Failure> {
@@ -102,16 +101,7 @@ fn table(members: &[(u64, String)], answers: &[Result<Value, String>]) -> String
         }
         rows.push(row);
     }
-    let columns = rows[0].len();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut table = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        table += cells.collect::<String>().trim_end();
-        table.push('\n');
-    }
-    table
+    aligned(&rows)
 }
 
 fn text(value: &Value) -> String {
@@ -122,47 +112,14 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Where there are more clients than places, and where files can't be opened for them or for the log. The same trouble
-/// is always told in the same words, so that it is told once.
-fn crowding(status: &HostStatus) -> Vec<String> {
-    let mut troubles = Vec::new();
-    let most = status.clients_max;
-    if status.clients_refused > 0 {
-        troubles.push(format!("clients are refused: all {most} places are taken. {MORE_FILES}"));
-    } else if status.clients_displaced > 0 {
-        troubles.push(format!(
-            "idle clients are closed for new ones: all {most} places are taken. {MORE_FILES}"
-        ));
-    }
-    troubles.extend(status.accept_failed.iter().map(|why| format!("nobody can connect: {why}")));
-    troubles
-        .extend(status.log_waits.iter().map(|why| format!("the log waits: {why}. {MORE_FILES}")));
-    troubles
-}
-
 /// Prints a line whenever a server's part in its group changes. Returns when it is to stop, or has stopped: then
 /// there is no status.
 pub(crate) fn await_end(status: impl Fn() -> Option<HostStatus>, stop: &AtomicBool) {
-    let mut reported = None;
-    let mut troubles = Vec::new();
+    let mut watch = Watch::default();
     while !stop.load(Ordering::Relaxed) {
         let Some(status) = status() else { return };
-        let now = crowding(&status);
-        for trouble in now.iter().filter(|trouble| !troubles.contains(*trouble)) {
-            say(trouble);
-        }
-        troubles = now;
-        let Some(group) = status.groups.into_iter().next() else { return };
-        let now = (group.role, group.leader, group.standing, group.fenced, group.bug);
-        if reported.as_ref() != Some(&now) {
-            let (role, leader, standing, fenced, bug) = &now;
-            let leader = leader.map_or("none known".to_owned(), |leader| leader.to_string());
-            say(&format!("term {}, {role}, leader {leader}, {standing}", group.term));
-            for trouble in [fenced, bug].into_iter().flatten() {
-                say(&format!("fenced: {trouble}; once that is mended, start the member again"));
-            }
-            reported = Some(now);
-        }
+        let name = |groups: &[&GroupStatus]| format!("term {}, ", groups[0].term);
+        watch.look(&status, name, say);
         thread::sleep(Duration::from_millis(200));
     }
 }

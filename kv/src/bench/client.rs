@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use kv::{Client, Error};
 use linearizability::history::{Action, Answer, Operation, Outcome};
 
+use program::bench::{self, Dice};
+
 use super::Load;
 use crate::args::Bench;
 
@@ -29,7 +31,7 @@ struct End {
 
 impl<'a> BenchClient<'a> {
     pub(super) fn new(load: &'a Load<'a>, number: u64, client: Client) -> Self {
-        let dice = Dice(load.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
+        let dice = Dice::of_client(load.seed, number);
         BenchClient { load, number, client, dice, written: 0 }
     }
 
@@ -113,11 +115,7 @@ impl<'a> BenchClient<'a> {
     /// A value that is written once: who writes it and which of its values it is, and then filling.
     fn value(&mut self) -> String {
         self.written += 1;
-        let name = format!("{}.{}.", self.number, self.written);
-        let bytes = self.load.arguments.value_bytes;
-        let mut value = format!("{name:-<bytes$}");
-        value.truncate(bytes);
-        value
+        bench::value(self.number, self.written, self.load.arguments.value_bytes)
     }
 }
 
@@ -134,26 +132,5 @@ fn write_end(done: Result<u64, Error>) -> End {
 impl End {
     fn without_answer(outcome: Outcome, error: &Error) -> Self {
         End { outcome, answer: Answer::default(), error: Some(error.to_string()) }
-    }
-}
-
-/// A SplitMix64: which keys a run reads and writes follows from its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
-    }
-
-    fn fraction(&mut self) -> f64 {
-        self.below(1 << 32) as f64 / (1u64 << 32) as f64
     }
 }

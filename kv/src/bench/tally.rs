@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use linearizability::history::{Action, Operation, Outcome};
+use program::bench::Side;
 
 /// Everything that was asked, and its end.
 pub(super) struct Tally {
@@ -15,19 +16,9 @@ pub(super) struct Tally {
     error: Option<io::Error>,
 }
 
-/// The reads, or the writes.
-pub(super) struct Side {
-    /// Of those that were done, in microseconds.
-    pub(super) latencies: Histogram<u64>,
-    /// Surely without effect.
-    pub(super) failed: u64,
-    /// Nobody knows.
-    pub(super) unknown: u64,
-}
-
 impl Tally {
     pub(super) fn new(history: Option<BufWriter<File>>) -> Self {
-        Tally { reads: Side::new(), writes: Side::new(), history, error: None }
+        Tally { reads: Side::default(), writes: Side::default(), history, error: None }
     }
 
     /// An operation has ended, and counts.
@@ -38,7 +29,7 @@ impl Tally {
         };
         let elapsed = operation.return_ns.unwrap_or(operation.call_ns) - operation.call_ns;
         match operation.outcome {
-            Outcome::Ok => side.latencies.saturating_record(elapsed / 1000),
+            Outcome::Ok => side.done(Duration::from_nanos(elapsed)),
             Outcome::Failed => side.failed += 1,
             Outcome::Unknown => side.unknown += 1,
         }
@@ -71,20 +62,5 @@ impl Tally {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let flushed = self.history.take().map_or(Ok(()), |mut file| file.flush());
         self.error.take().map_or(flushed, Err)
-    }
-}
-
-impl Side {
-    pub(super) fn new() -> Self {
-        // From a microsecond to an hour, with three digits.
-        let latencies = Histogram::new_with_bounds(1, 3_600_000_000, 3);
-        Side { latencies: latencies.expect("good bounds"), failed: 0, unknown: 0 }
-    }
-
-    /// Adds another one's.
-    pub(super) fn add(&mut self, other: &Side) {
-        self.latencies.add(&other.latencies).expect("they have the same bounds");
-        self.failed += other.failed;
-        self.unknown += other.unknown;
     }
 }

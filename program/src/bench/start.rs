@@ -3,13 +3,14 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-#[derive(Default)]
-pub(super) struct Start {
+/// The common start and end of all clients of a run.
+#[derive(Debug, Default)]
+pub struct Start {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// How many clients are ready.
     ready: usize,
@@ -23,7 +24,7 @@ impl Start {
     }
 
     /// A client is ready. Answers the moment from which all work.
-    pub(super) fn ready(&self) -> Instant {
+    pub fn ready(&self) -> Instant {
         let mut state = self.lock();
         state.ready += 1;
         self.changed.notify_all();
@@ -36,7 +37,7 @@ impl Start {
     }
 
     /// Waits until so many are ready, and lets them work from now on.
-    pub(super) fn go(&self, clients: usize) -> Instant {
+    pub fn go(&self, clients: usize) -> Instant {
         let mut state = self.lock();
         while state.ready < clients {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -47,17 +48,18 @@ impl Start {
     }
 
     /// Wakes everybody who rests: the run is over.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.lock().is_over = true;
         self.changed.notify_all();
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
         self.lock().is_over
     }
 
     /// Rests until then, or until the run is over.
-    pub(super) fn rest_until(&self, then: Instant) {
+    pub fn rest_until(&self, then: Instant) {
         let left = |now: Instant| then.saturating_duration_since(now);
         let mut state = self.lock();
         loop {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// One line, whatever the bytes: control characters, backslashes and what is no UTF-8 are escaped.
-pub(crate) fn escape(bytes: &[u8], line: &mut String) {
+pub fn escape(bytes: &[u8], line: &mut String) {
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
@@ -19,13 +19,15 @@ pub(crate) fn escape(bytes: &[u8], line: &mut String) {
     }
 }
 
-pub(crate) fn escaped(bytes: &[u8]) -> String {
+/// The same as a text of its own.
+pub fn escaped(bytes: &[u8]) -> String {
     let mut line = String::new();
     escape(bytes, &mut line);
     line
 }
 
-pub(crate) fn hexadecimal(byte: u8, text: &mut String) {
+/// Two digits.
+pub fn hexadecimal(byte: u8, text: &mut String) {
     write!(text, "{byte:02x}").expect("a string takes everything");
 }
 
@@ -33,7 +35,7 @@ pub(crate) fn hexadecimal(byte: u8, text: &mut String) {
 ///
 /// # Errors
 /// The part that it never writes.
-pub(crate) fn unescape(line: &[u8]) -> Result<Vec<u8>, String> {
+pub fn unescape(line: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = line;
     while let Some((first, after)) = rest.split_first() {
@@ -76,8 +78,22 @@ fn wrong(at: &[u8]) -> String {
 }
 
 /// A word of a shell's command line.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A table: every column as wide as its longest cell.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut table = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        table += cells.collect::<String>().trim_end();
+        table.push('\n');
+    }
+    table
 }
 
 #[cfg(test)]
