@@ -18,7 +18,7 @@ use crate::configs::Configs;
 use crate::controller;
 use crate::group::{Group, Kind, View};
 use crate::net::Target;
-use crate::partition::Partition;
+use crate::partition::{KeyHash, Partition};
 
 mod beside;
 mod inside;
@@ -29,8 +29,8 @@ use inside::Inside;
 /// The Raft group that keeps configurations: a controller, or a store of them. No group of shards has this number.
 pub const CONFIGS: GroupId = 0;
 
-/// What tells stores and messages of a sharded store from other programs'.
-const CLUSTER: ClusterId = 0x7368;
+/// What tells stores and messages of a sharded store from other programs', in the highest bytes of a cluster's number.
+const CLUSTER: ClusterId = 0x7368 << 48;
 
 /// The tick of a member.
 const TICK: Duration = Duration::from_millis(10);
@@ -149,7 +149,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`HostError`] names what is in the way.
     pub fn start(self, data: &Path) -> Result<Running, HostError> {
-        let config = HostConfig::new(CLUSTER, self.id, data);
+        let config = HostConfig::new(self.cluster_id(), self.id, data);
         self.start_with(config, Host::start)
     }
 
@@ -158,7 +158,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`HostError`] names what is in the way.
     pub fn start_on(self, disk: impl Disk) -> Result<Running, HostError> {
-        let config = HostConfig::in_memory(CLUSTER, self.id);
+        let config = HostConfig::in_memory(self.cluster_id(), self.id);
         self.start_with(config, |config, groups| Host::start_on(disk, config, groups))
     }
 
@@ -168,7 +168,7 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`HostError`] names what is in the way.
     pub fn start_in_memory(self) -> Result<Running, HostError> {
-        let config = HostConfig::in_memory(CLUSTER, self.id);
+        let config = HostConfig::in_memory(self.cluster_id(), self.id);
         self.start_with(config, Host::start)
     }
 
@@ -193,6 +193,21 @@ impl<'a> Server<'a> {
         let net = Inside::new(own);
         let beside = Beside::start(net, self.partition, configs.clone(), views)?;
         Ok(Running { host, beside, configs })
+    }
+
+    /// Kind and partition are part of the cluster's number: so a server that is told others than its store was made with
+    /// does not start, and does not talk with those that were told the right ones. It would read a log as what it is not.
+    fn cluster_id(&self) -> ClusterId {
+        let kind = match self.home.kind() {
+            Kind::Pulled => 1,
+            Kind::Pushed => 2,
+        };
+        let hash = match self.partition.hash {
+            KeyHash::Fnv1a => 1,
+            KeyHash::FirstByte => 2,
+            KeyHash::FirstDigit => 3,
+        };
+        CLUSTER | kind << 40 | hash << 32 | ClusterId::from(self.partition.shards)
     }
 
     fn check(&self) -> Result<(), HostError> {

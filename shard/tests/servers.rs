@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Trio, clerk};
+use raft_host::HostError;
 use raft_host::rpc::RpcClient;
 use shard::configs::Configs;
 use shard::controller::ControllerClient;
 use shard::group::{Query, QueryReply, Stand};
 use shard::net::{Net, Sockets, Target, block_on};
-use shard::server::{CONFIGS, Home};
+use shard::server::{CONFIGS, Home, Server};
 use shard::store::Kind as TxnKind;
 use shard::{Config, Gid, Kind, Mover, Partition};
 
@@ -83,7 +84,7 @@ fn under_load(configs: &Configs, deeds: impl FnOnce()) {
         stop.store(true, Ordering::Relaxed);
     });
     let done = done.into_inner();
-    assert!(done > 100, "the clients did something: {done} appends");
+    assert!(done > 20, "the clients did something: {done} appends");
 }
 
 #[test]
@@ -194,4 +195,20 @@ fn money_stays_the_same_over_real_groups() {
         Ok(total)
     }));
     assert_eq!(total, Ok(1000));
+}
+
+#[test]
+fn a_store_is_not_served_as_what_it_is_not() {
+    let port = common::free_port;
+    let servers = format!("1=127.0.0.1:{}/{}", port(), port()).parse().unwrap();
+    let data = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-kind");
+    _ = std::fs::remove_dir_all(&data);
+    let server = |kind| Server::new(&servers, 1, [1], Home::Here(kind));
+    server(Kind::Pulled).start(&data).unwrap().shutdown().unwrap();
+    let seven = Partition { shards: 7, ..Partition::default() };
+    for other in [server(Kind::Pushed), server(Kind::Pulled).partition(seven)] {
+        let error = other.start(&data).unwrap_err();
+        assert!(matches!(error, HostError::ForeignStore { .. }), "{error}");
+    }
+    server(Kind::Pulled).start(&data).unwrap().shutdown().unwrap();
 }
