@@ -13,7 +13,7 @@ use raft_host::session::{Answer, Session, SessionError, without_session};
 
 use crate::configs::Configs;
 use crate::group::Refusal;
-use crate::net::{Net, all};
+use crate::net::{Net, Sockets, all};
 use crate::partition::{Partition, ShardId};
 use crate::router::{Router, Way, nobody};
 use crate::store::{self, TxnId};
@@ -54,6 +54,18 @@ impl From<kv::Refusal> for Error {
 impl From<SessionError> for Error {
     fn from(error: SessionError) -> Self {
         Error::Store(error.into())
+    }
+}
+
+impl Clerk<Sockets> {
+    /// A client over sockets, with a name drawn at random.
+    ///
+    /// # Panics
+    /// If the operating system gives no random numbers.
+    pub fn connect(net: Sockets, partition: Partition, configs: Configs) -> Self {
+        let mut client = [0; 16];
+        getrandom::fill(&mut client).expect("the operating system gives random numbers");
+        Clerk::new(net, partition, configs, u128::from_le_bytes(client))
     }
 }
 

@@ -44,6 +44,13 @@ pub enum NoConfig {
 }
 
 impl Configs {
+    /// Where they are.
+    pub fn target(&self) -> &Target {
+        match self {
+            Configs::Controller(at) | Configs::Store(at) => at,
+        }
+    }
+
     /// The latest configuration of a cluster, as it was at some moment during this call, or later.
     ///
     /// # Errors
@@ -58,6 +65,58 @@ impl Configs {
             }
         }
     }
+
+    /// The same of a cluster whose number of shards is learnt by it, asked for until it can be read, or this time is over.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn find(&self, net: &impl Net, patience: Duration) -> Result<Config, NoConfig> {
+        let deadline = net.now().saturating_add(patience);
+        until(net, deadline, async || match self {
+            Configs::Controller(at) => sensible(asked(net, at, None).await?),
+            Configs::Store(at) => found(net, at, CURRENT).await?.ok_or(NoConfig::NotThere),
+        })
+        .await
+    }
+
+    /// The configuration that somebody has begun to put in force, and that is not yet: of groups that are pushed. With a
+    /// controller, a configuration is in force as soon as it is made.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub async fn begun(
+        &self,
+        net: &impl Net,
+        patience: Duration,
+    ) -> Result<Option<Config>, NoConfig> {
+        let Configs::Store(at) = self else { return Ok(None) };
+        let deadline = net.now().saturating_add(patience);
+        // In this order, so that what is found next is not in force since long.
+        let next = until(net, deadline, async || found(net, at, NEXT).await).await?;
+        let current = until(net, deadline, async || found(net, at, CURRENT).await).await?;
+        let current = current.map_or(0, |config| config.num);
+        Ok(next.filter(|next| next.num > current))
+    }
+}
+
+/// Tries until something can be read, or this time of the net is over.
+async fn until<T>(
+    net: &impl Net,
+    deadline: Duration,
+    attempt: impl AsyncFn() -> Result<T, NoConfig>,
+) -> Result<T, NoConfig> {
+    loop {
+        match attempt().await {
+            Err(NoConfig::NotRead(_)) if net.now() < deadline => net.sleep(POLL).await,
+            end => return end,
+        }
+    }
+}
+
+/// What stands under a key of a store of configurations, for whatever number of shards.
+async fn found(net: &impl Net, store: &Target, key: &[u8]) -> Result<Option<Config>, NoConfig> {
+    let answer = net.query(store, KvQuery::Get { key }.encode()).await?;
+    read(&answer)?.map(|(config, _)| sensible(config)).transpose()
 }
 
 /// The wait between two looks at a controller.
@@ -121,10 +180,24 @@ pub(crate) fn stored(
     answer: &[u8],
     partition: &Partition,
 ) -> Result<Option<(Config, u64)>, NoConfig> {
+    let Some((config, version)) = read(answer)? else { return Ok(None) };
+    Ok(Some((checked(config, partition)?, version)))
+}
+
+fn read(answer: &[u8]) -> Result<Option<(Config, u64)>, NoConfig> {
     let answer = KvReply::decode(answer).map_err(|_| NoConfig::Unreadable)?;
     let Some(found) = answer.value().map_err(|_| NoConfig::Unreadable)? else { return Ok(None) };
     let config = serde_json::from_slice(&found.value).map_err(|_| NoConfig::Unreadable)?;
-    Ok(Some((checked(config, partition)?, found.version)))
+    Ok(Some((config, found.version)))
+}
+
+/// Of a cluster with as many shards as it says.
+fn sensible(config: Config) -> Result<Config, NoConfig> {
+    let shards = config.shards.len() as u32;
+    if shards == 0 {
+        return Err(NoConfig::Unreadable);
+    }
+    checked(config, &Partition { shards, ..Partition::default() })
 }
 
 /// By a configuration of another cluster, shards that have keys would seem to be nobody's.

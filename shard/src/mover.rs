@@ -17,6 +17,10 @@ use crate::group::{Command, Cursor, Query, QueryReply, Refusal, Reply};
 use crate::net::{Net, Target, all, tell};
 use crate::partition::{Partition, ShardId};
 
+mod order;
+
+pub use order::{OrderError, Ordered};
+
 /// The wait before a group is asked again that could not answer.
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -5,7 +5,7 @@
 //! the home decide, and finishes the parts (two-phase commit; Gray 1978). Nothing hangs on it: whoever meets a part
 //! of a client that is gone settles it with the home ([`settler`](crate::settler)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kv::Versioned;
@@ -32,6 +32,8 @@ pub struct Transaction<'a, N> {
     reads: BTreeMap<Vec<u8>, Observed>,
     /// What is to be written, by key; `None` removes it.
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Where it may have locks, of the locking kind.
+    locked: BTreeSet<ShardId>,
 }
 
 /// Why a transaction has not happened, or is not known to have.
@@ -70,7 +72,7 @@ impl<N: Net> Clerk<N> {
     pub fn begin(&mut self, kind: Kind) -> Transaction<'_, N> {
         let began = self.net().clock().as_micros() as u64;
         let id = self.next_txn(began);
-        Transaction { clerk: self, id, kind, reads: BTreeMap::new(), writes: BTreeMap::new() }
+        Transaction::new(self, id, kind)
     }
 
     /// Carries a transaction out, from its beginning again where others were in its way, as often as there is
@@ -87,8 +89,7 @@ impl<N: Net> Clerk<N> {
         let began = self.net().clock().as_micros() as u64;
         loop {
             let id = self.next_txn(began);
-            let (reads, writes) = Default::default();
-            let mut txn = Transaction { clerk: self, id, kind, reads, writes };
+            let mut txn = Transaction::new(self, id, kind);
             let end = match body(&mut txn).await {
                 Ok(value) => txn.commit().await.map(|()| value),
                 Err(error) => {
@@ -104,7 +105,12 @@ impl<N: Net> Clerk<N> {
     }
 }
 
-impl<N: Net> Transaction<'_, N> {
+impl<'a, N: Net> Transaction<'a, N> {
+    fn new(clerk: &'a mut Clerk<N>, id: TxnId, kind: Kind) -> Self {
+        let (reads, writes, locked) = Default::default();
+        Transaction { clerk, id, kind, reads, writes, locked }
+    }
+
     /// Its name.
     pub fn id(&self) -> TxnId {
         self.id
@@ -143,6 +149,12 @@ impl<N: Net> Transaction<'_, N> {
     /// [`TxnError`]: the transaction is then over.
     pub async fn delete(&mut self, key: &[u8]) -> Result<(), TxnError> {
         self.write(key, None).await
+    }
+
+    /// Forgets all that was to be written. What is left has only read, and its commit says whether all of that was so at
+    /// one moment: for whoever has read something by which nothing is to be done.
+    pub fn write_nothing(&mut self) {
+        self.writes.clear();
     }
 
     async fn write(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), TxnError> {
@@ -184,6 +196,7 @@ impl<N: Net> Transaction<'_, N> {
     async fn lock(&mut self, key: &[u8], mode: Mode) -> Result<Observed, TxnError> {
         let shard = self.clerk.router().shard_of(key);
         let lock = Command::Lock { txn: self.id, key, mode };
+        self.locked.insert(shard);
         let reply = self.clerk.propose(shard, &lock).await.map_err(TxnError::NotDone)?;
         match Reply::decode(&reply) {
             Ok(Reply::Locked(observed)) => Ok(observed),
@@ -195,10 +208,7 @@ impl<N: Net> Transaction<'_, N> {
 
     /// Gives it up. Nothing of it happens.
     pub async fn abort(self) {
-        if self.kind == Kind::Locking {
-            let shards = self.parts().into_keys().collect();
-            self.finish(shards, false).await;
-        }
+        self.finish(self.locked.iter().copied().collect(), false).await;
     }
 
     /// Makes it happen.

@@ -66,7 +66,7 @@ impl Machine {
         let Ok(command) = Command::decode(command) else {
             return Reply::Refused(Refusal::Malformed);
         };
-        match self.next(&command).and_then(|next| self.keep(&next)) {
+        match command.next(self.latest()).and_then(|next| self.keep(&next)) {
             Ok(num) => Reply::Changed { num },
             Err(refusal) => Reply::Refused(refusal),
         }
@@ -83,40 +83,6 @@ impl Machine {
         }
     }
 
-    /// The configuration that a command asks for.
-    fn next(&self, command: &Command) -> Result<Config, Refusal> {
-        command.check()?;
-        let latest = self.latest();
-        match command {
-            Command::Join { groups } => {
-                if let Some(gid) = groups.keys().find(|gid| latest.groups.contains_key(gid)) {
-                    return Err(Refusal::AlreadyThere { gid: *gid });
-                }
-                let next = latest.join(groups.clone());
-                check_groups(&next.groups)?;
-                check_length(&next)?;
-                Ok(next.rebalanced())
-            }
-            Command::Leave { gids } => {
-                gids.iter().try_for_each(|gid| self.check_group(*gid))?;
-                Ok(latest.leave(gids.iter().copied()).rebalanced())
-            }
-            Command::Move { shard, gid } => {
-                let (shard, shards) = (*shard, self.partition.shards);
-                if shard >= shards {
-                    return Err(Refusal::UnknownShard { shard, shards });
-                }
-                self.check_group(*gid)?;
-                Ok(latest.moved(shard, *gid))
-            }
-        }
-    }
-
-    fn check_group(&self, gid: Gid) -> Result<(), Refusal> {
-        let is_there = self.latest().groups.contains_key(&gid);
-        if is_there { Ok(()) } else { Err(Refusal::UnknownGroup { gid }) }
-    }
-
     /// Makes it the latest one, if there is room.
     fn keep(&mut self, next: &Config) -> Result<Num, Refusal> {
         let change = Change::between(self.latest(), next);
@@ -129,6 +95,44 @@ impl Machine {
         assert_eq!(self.latest(), next, "a change must make what it was made of");
         Ok(next.num)
     }
+}
+
+impl Command {
+    /// The configuration that it makes of the latest one. The same for all controllers, pulled from or pushing.
+    ///
+    /// # Errors
+    /// Why it makes none.
+    pub fn next(&self, latest: &Config) -> Result<Config, Refusal> {
+        self.check()?;
+        match self {
+            Command::Join { groups } => {
+                if let Some(gid) = groups.keys().find(|gid| latest.groups.contains_key(gid)) {
+                    return Err(Refusal::AlreadyThere { gid: *gid });
+                }
+                let next = latest.join(groups.clone());
+                check_groups(&next.groups)?;
+                check_length(&next)?;
+                Ok(next.rebalanced())
+            }
+            Command::Leave { gids } => {
+                gids.iter().try_for_each(|gid| check_group(latest, *gid))?;
+                Ok(latest.leave(gids.iter().copied()).rebalanced())
+            }
+            Command::Move { shard, gid } => {
+                let (shard, shards) = (*shard, latest.shards.len() as u32);
+                if shard >= shards {
+                    return Err(Refusal::UnknownShard { shard, shards });
+                }
+                check_group(latest, *gid)?;
+                Ok(latest.moved(shard, *gid))
+            }
+        }
+    }
+}
+
+fn check_group(latest: &Config, gid: Gid) -> Result<(), Refusal> {
+    let is_there = latest.groups.contains_key(&gid);
+    if is_there { Ok(()) } else { Err(Refusal::UnknownGroup { gid }) }
 }
 
 /// Whether a configuration can be sent in one answer.
