@@ -1,6 +1,5 @@
 //! Puts, either so many under way at a time, or so many a second; and what came of them.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raft_host::outcome::ProposeResult;
+use raft_host::outcome::{ProposeError, ProposeResult};
 use raft_host::{Client, Pending};
 use shard::Gid;
 
@@ -59,16 +58,24 @@ impl Open {
         Open { due, writer, pending }
     }
 
-    fn wait(self) -> (Writer, Done) {
-        let reply = self.pending.wait().expect("the leader stays");
+    fn wait(self) -> Result<(Writer, Done), ProposeError> {
+        let reply = self.pending.wait()?;
         let ended = Instant::now();
         self.writer.check(&reply);
-        (self.writer, Done { due: self.due, ended })
+        Ok((self.writer, Done { due: self.due, ended }))
     }
 }
 
 /// Puts a load on a cluster for `warm_up`, and then for `window`, which is measured.
-pub(crate) fn run(cluster: &Cluster, load: Load, warm_up: Duration, window: Duration) -> Figures {
+///
+/// # Errors
+/// What a put came to that was not done: a group has lost its leader, and the run is no measurement.
+pub(crate) fn run(
+    cluster: &Cluster,
+    load: Load,
+    warm_up: Duration,
+    window: Duration,
+) -> Result<Figures, ProposeError> {
     let groups = cluster.gids().count();
     let stop = AtomicBool::new(false);
     let clients = match load {
@@ -96,23 +103,38 @@ pub(crate) fn run(cluster: &Cluster, load: Load, warm_up: Duration, window: Dura
         thread::sleep(window);
         let (ended, flushes) = (Instant::now(), cluster.flushes() - flushes);
         stop.store(true, Ordering::Relaxed);
-        let done = threads.into_iter().flat_map(|thread| thread.join().expect("it ends"));
-        Figures::of(done, began..ended, flushes)
+        let mut done = Vec::new();
+        for thread in threads {
+            done.append(&mut thread.join().expect("whatever is wrong, it says so")?);
+        }
+        Ok(Figures::of(&done, began..ended, flushes))
     })
 }
 
-fn in_flight(client: &Client, writers: Vec<Writer>, stop: &AtomicBool) -> Vec<Done> {
-    let mut done = Vec::new();
-    let begin = |writer| Open::begin(client, writer, Instant::now());
-    let mut open: VecDeque<Open> = writers.into_iter().map(begin).collect();
-    while let Some(oldest) = open.pop_front() {
-        let (writer, put) = oldest.wait();
-        done.push(put);
-        if !stop.load(Ordering::Relaxed) {
-            open.push_back(begin(writer));
+type AllDone = Result<Vec<Done>, ProposeError>;
+
+/// Each client is a thread of its own: one thread for all would send their next puts in one burst, as clients that know
+/// nothing of each other don't.
+fn in_flight(client: &Client, writers: Vec<Writer>, stop: &AtomicBool) -> AllDone {
+    thread::scope(|scope| {
+        let begin = |mut writer: Writer| {
+            scope.spawn(move || {
+                let mut done = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let (returned, put) = Open::begin(client, writer, Instant::now()).wait()?;
+                    writer = returned;
+                    done.push(put);
+                }
+                Ok(done)
+            })
+        };
+        let threads: Vec<_> = writers.into_iter().map(begin).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.append(&mut thread.join().expect("whatever is wrong, it says so")?);
         }
-    }
-    done
+        Ok(all)
+    })
 }
 
 /// `gap` is the mean time between puts, in seconds.
@@ -122,34 +144,36 @@ fn at_rate(
     mut dice: Dice,
     gap: f64,
     stop: &AtomicBool,
-) -> Vec<Done> {
+) -> AllDone {
     let (send, open) = mpsc::channel::<Open>();
     let (free, idle) = mpsc::channel();
     writers.into_iter().for_each(|writer| free.send(writer).expect("it is held here"));
     let collector = thread::spawn(move || {
         let mut done = Vec::new();
         for put in open {
-            let (writer, put) = put.wait();
+            let (writer, put) = put.wait()?;
             done.push(put);
             // Nobody takes it once there are no more puts.
             let _ = free.send(writer);
         }
-        done
+        Ok(done)
     });
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         due += Duration::from_secs_f64(dice.exponential() * gap);
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let writer = idle.recv().expect("the collector gives them back");
-        send.send(Open::begin(client, writer, due)).expect("the collector takes all");
+        let Ok(writer) = idle.recv() else { break };
+        // A collector that has met with an error takes none any more, and says so below.
+        let _ = send.send(Open::begin(client, writer, due));
     }
     drop(send);
     collector.join().expect("it ends")
 }
 
 impl Figures {
-    fn of(done: impl Iterator<Item = Done>, window: Range<Instant>, flushes: u64) -> Self {
+    fn of(done: &[Done], window: Range<Instant>, flushes: u64) -> Self {
         let mut millis: Vec<f64> = done
+            .iter()
             .filter(|put| window.contains(&put.ended))
             .map(|put| (put.ended - put.due).as_secs_f64() * 1e3)
             .collect();
