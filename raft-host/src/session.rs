@@ -137,6 +137,11 @@ impl<M: StateMachine> Sessions<M> {
         self.table.encode()
     }
 
+    /// The newest entry that the sessions know of. One that comes after it must have a higher index.
+    pub fn newest_index(&self) -> LogIndex {
+        self.table.newest_index()
+    }
+
     /// A machine, and the sessions that [`capture_table`](Self::capture_table) wrote somewhere else. They must
     /// belong together: a parked command of a session is one of the machine's.
     ///

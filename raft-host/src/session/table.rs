@@ -85,6 +85,13 @@ impl Table {
         self.sessions.len()
     }
 
+    /// The newest entry that it knows of.
+    pub(super) fn newest_index(&self) -> LogIndex {
+        let sessions = self.sessions.values().map(|it| it.opened.max(it.last_used));
+        let waiting = self.waiting.iter().map(|(index, waiter)| *index.max(&waiter.answer_at));
+        sessions.chain(waiting).max().unwrap_or(0)
+    }
+
     /// Opens a session, or finds the client's open one.
     pub(super) fn open(&mut self, client: u128, index: LogIndex) -> SessionId {
         self.touch(client, index);
@@ -248,9 +255,12 @@ impl Table {
 
     /// Between batches, what runs is parked.
     fn check(&self) -> Result<(), SnapshotError> {
-        let lost = |record: &&Record| matches!(record.last, Last::Running(index) if !self.waiting.contains_key(&index));
-        match self.sessions.values().find(lost) {
-            Some(record) => {
+        let waits = |client: u128, index| {
+            self.waiting.get(&index).is_some_and(|waiter| waiter.client == client)
+        };
+        let lost = |(client, record): &(&u128, &Record)| matches!(record.last, Last::Running(index) if !waits(**client, index));
+        match self.sessions.iter().find(lost) {
+            Some((_, record)) => {
                 let opened = record.opened;
                 Err(SnapshotError(format!("the session opened at {opened} waits for nothing")))
             }

@@ -488,3 +488,25 @@ proptest! {
         }
     }
 }
+
+/// A table as bytes in which two clients' commands run at entry 2, of which one at most is parked there.
+#[test]
+fn of_two_who_wait_at_one_entry_one_is_lost_and_that_is_found() {
+    let number = |number: u64| number.to_le_bytes().to_vec();
+    let session = |client: u64, last_used| {
+        let running = [vec![0], number(2)].concat();
+        [number(client), number(0), number(1), number(last_used), number(1), running].concat()
+    };
+    let waiter = [number(1), number(2), number(1), number(0), number(2)].concat();
+    let table = |sessions: &[Vec<u8>]| {
+        let count = number(sessions.len() as u64);
+        [vec![1], number(9), number(9), count, sessions.concat(), waiter.clone()].concat()
+    };
+    let read = |bytes: &[u8]| Sessions::with_table(Ledger::default(), &mut &bytes[..]);
+    let one = read(&table(&[session(1, 2)])).unwrap();
+    assert_eq!((one.session_count(), one.newest_index()), (1, 2));
+    let error = read(&table(&[session(1, 2), session(5, 3)])).unwrap_err();
+    assert!(error.0.contains("waits for nothing"), "{error}");
+    let newest = read(&table(&[session(1, 7)])).unwrap().newest_index();
+    assert_eq!(newest, 7);
+}
