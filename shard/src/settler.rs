@@ -99,10 +99,17 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
     }
 
     async fn doubt(&self, shard: ShardId) -> Vec<(TxnId, Doubt)> {
-        match self.router.ask(shard, &Query::Doubt, STEP_PATIENCE).await {
-            Ok(QueryReply::Doubt(doubt)) => doubt,
-            _ => Vec::new(),
+        let (mut all, mut after) = (Vec::new(), None);
+        while let Ok(QueryReply::Doubt { txns, has_more }) =
+            self.router.ask(shard, &Query::Doubt { after }, STEP_PATIENCE).await
+        {
+            after = txns.last().map(|(txn, _)| *txn);
+            all.extend(txns);
+            if !has_more || after.is_none() {
+                break;
+            }
         }
+        all
     }
 
     async fn settle(&self, shard: ShardId, txn: TxnId, doubt: &Doubt) {

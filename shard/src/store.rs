@@ -37,6 +37,11 @@ impl Store {
         Store { id, ..Store::default() }
     }
 
+    /// Which shard this is.
+    pub(crate) fn id(&self) -> ShardId {
+        self.id
+    }
+
     /// The keys and locks.
     pub fn kv(&self) -> &Machine {
         &self.kv
@@ -96,18 +101,32 @@ impl Store {
                 }
             }
             Query::Observe { keys } => {
-                if let Err(refusal) = command::check_keys(&keys) {
-                    return QueryReply::Refused(refusal);
-                }
-                match keys.iter().find_map(|key| self.txns.blocks_read(key)) {
-                    Some(txn) => QueryReply::Locked { txn },
-                    None => QueryReply::Observed(
-                        keys.iter().map(|key| Observed::of(&self.kv, key)).collect(),
-                    ),
-                }
+                self.unreadable(&keys).unwrap_or_else(|| self.observe(&keys))
             }
-            Query::Doubt => QueryReply::Doubt(self.txns.doubt()),
+            Query::Revisions { keys } => self.unreadable(&keys).unwrap_or_else(|| {
+                let seen = |key: &&[u8]| (self.kv.revision(key), self.kv.get(key).is_some());
+                QueryReply::Revisions(keys.iter().map(seen).collect())
+            }),
+            Query::Doubt { after } => self.txns.doubt(after),
         }
+    }
+
+    /// Why keys can't be read, if they can't.
+    fn unreadable(&self, keys: &[&[u8]]) -> Option<QueryReply> {
+        if let Err(refusal) = command::check_keys(keys) {
+            return Some(QueryReply::Refused(refusal));
+        }
+        let txn = keys.iter().find_map(|key| self.txns.blocks_read(key))?;
+        Some(QueryReply::Locked { txn })
+    }
+
+    fn observe(&self, keys: &[&[u8]]) -> QueryReply {
+        let bytes: usize = keys.iter().map(|key| self.kv.get(key).map_or(0, <[u8]>::len)).sum();
+        // More would not fit into an answer.
+        if bytes > TXN_BYTES_MAX {
+            return QueryReply::Refused(Refusal::TooLong { bytes: bytes as u64 });
+        }
+        QueryReply::Observed(keys.iter().map(|key| Observed::of(&self.kv, key)).collect())
     }
 }
 
@@ -148,7 +167,7 @@ impl StateMachine for Store {
             codec::decode(&bytes).map_err(|error| SnapshotError(error.to_string()))?;
         let mut kv = Machine::default();
         kv.restore(source)?;
-        *self = Store { id, kv, txns };
+        *self = Store { id, kv, txns: txns.recounted() };
         Ok(())
     }
 }

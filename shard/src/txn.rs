@@ -172,23 +172,30 @@ impl<'a, N: Net> Transaction<'a, N> {
         Ok(())
     }
 
-    async fn observe(&mut self, key: &[u8]) -> Result<Observed, TxnError> {
+    async fn observe(&self, key: &[u8]) -> Result<Observed, TxnError> {
         let shard = self.clerk.router().shard_of(key);
-        let mut observed = self.observe_all(shard, vec![key]).await?;
-        observed.pop().ok_or(TxnError::NotDone(kv::Error::OtherVersion.into()))
+        match self.ask(shard, &Query::Observe { keys: vec![key] }).await? {
+            QueryReply::Observed(observed) => observed.into_iter().next().ok_or(other_version()),
+            _ => Err(other_version()),
+        }
     }
 
-    async fn observe_all(
+    async fn revisions(
         &self,
         shard: ShardId,
         keys: Vec<&[u8]>,
-    ) -> Result<Vec<Observed>, TxnError> {
-        let (wanted, query) = (keys.len(), Query::Observe { keys });
-        let patience = self.clerk.patience();
-        match self.clerk.router().ask(shard, &query, patience).await {
-            Ok(QueryReply::Observed(observed)) if observed.len() == wanted => Ok(observed),
+    ) -> Result<Vec<(u64, bool)>, TxnError> {
+        let wanted = keys.len();
+        match self.ask(shard, &Query::Revisions { keys }).await? {
+            QueryReply::Revisions(revisions) if revisions.len() == wanted => Ok(revisions),
+            _ => Err(other_version()),
+        }
+    }
+
+    async fn ask(&self, shard: ShardId, query: &Query<'_>) -> Result<QueryReply, TxnError> {
+        match self.clerk.router().ask(shard, query, self.clerk.patience()).await {
             Ok(QueryReply::Refused(refusal)) => Err(TxnError::Refused(refusal)),
-            Ok(_) => Err(TxnError::NotDone(kv::Error::OtherVersion.into())),
+            Ok(answer) => Ok(answer),
             Err(error) => Err(TxnError::NotDone(error)),
         }
     }
@@ -252,10 +259,10 @@ impl<'a, N: Net> Transaction<'a, N> {
         let parts = self.parts();
         let looks = parts.iter().map(|(shard, part)| async {
             let keys: Vec<&[u8]> = part.reads.iter().map(|read| read.key).collect();
-            let observed = self.observe_all(*shard, keys).await?;
-            let is_as_read = part.reads.iter().zip(&observed).all(|(read, now)| {
-                self.reads[read.key].revision == now.revision
-                    && self.reads[read.key].found.is_some() == now.found.is_some()
+            let revisions = self.revisions(*shard, keys).await?;
+            let is_as_read = part.reads.iter().zip(&revisions).all(|(read, now)| {
+                let Observed { revision, found } = &self.reads[read.key];
+                (*revision, found.is_some()) == *now
             });
             if is_as_read { Ok(()) } else { Err(TxnError::Aborted(Aborted::Changed)) }
         });
@@ -351,6 +358,10 @@ impl<'a, N: Net> Transaction<'a, N> {
         }
         parts
     }
+}
+
+fn other_version() -> TxnError {
+    TxnError::NotDone(kv::Error::OtherVersion.into())
 }
 
 /// A shard has not done its part.

@@ -121,6 +121,15 @@ impl Group {
         Refusal::NoShard { shard, shards: self.partition.shards }
     }
 
+    /// Whether a command is about keys of its shard, and shards that there are: whoever ends the transaction of one
+    /// that is not would ask for ever.
+    fn check_command(&self, shard: ShardId, command: &store::Command<'_>) -> Result<(), Refusal> {
+        match command.shards().iter().find(|shard| **shard >= self.partition.shards) {
+            Some(unknown) => Err(self.no_shard(*unknown)),
+            None => self.check_keys(shard, command.names()),
+        }
+    }
+
     fn check_keys<'k>(
         &self,
         shard: ShardId,
@@ -147,7 +156,7 @@ impl Group {
         // What can't be read is answered by the shard.
         let known = command_in(command).and_then(|inner| store::Command::decode(inner).ok());
         if let Some(known) = &known
-            && let Err(refusal) = self.check_keys(id, known.names())
+            && let Err(refusal) = self.check_command(id, known)
         {
             return Some(Reply::Refused(refusal));
         }

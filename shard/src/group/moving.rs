@@ -20,8 +20,11 @@ use crate::store::Store;
 /// A piece has about so many bytes; one with a long value has more, but fits into a command.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 
-/// The longest head: sessions and locks at their limits have less.
-const HEAD_BYTES_MAX: usize = 160 << 20;
+/// The longest head: sessions, locks and transactions at their limits have less.
+const HEAD_BYTES_MAX: usize = 192 << 20;
+
+/// No shard has applied so many commands.
+const APPLIED_MAX: LogIndex = 1 << 60;
 
 /// Everything of a shard but its keys.
 #[derive(SchemaWrite, SchemaRead)]
@@ -115,12 +118,23 @@ impl Arriving {
             Cursor::Head(_) if self.head.len() + data.len() > HEAD_BYTES_MAX => {
                 return Err(foreign);
             }
-            Cursor::Head(_) => self.head.extend_from_slice(data),
+            Cursor::Head(_) => {
+                let follows = Cursor::Head((self.head.len() + data.len()) as u64);
+                let is_end = |next: &Cursor| *next == Cursor::Keys(Vec::new());
+                if next.is_some_and(|next| *next != follows && !is_end(next)) {
+                    return Err(foreign);
+                }
+                self.head.extend_from_slice(data);
+            }
             Cursor::Keys(_) => {
                 let items: Vec<Part> = codec::decode(data).map_err(|_| foreign.clone())?;
                 let fits =
                     |item: &Part| item.check().is_ok() && partition.shard_of(&item.key) == id;
-                if !items.iter().all(fits) {
+                // The place of the next piece is kept, and may not be just any bytes.
+                let last = items.last().map_or(&[][..], |item| &item.key[..]);
+                let follows =
+                    |next: &Cursor| !last.is_empty() && *next == Cursor::Keys(last.to_vec());
+                if !items.iter().all(fits) || !next.is_none_or(follows) {
                     return Err(foreign);
                 }
                 items.into_iter().try_for_each(|item| self.keys.put_part(item)).expect("checked");
@@ -142,16 +156,21 @@ impl Arriving {
 
     fn assemble(self, id: ShardId) -> Option<Shard> {
         let head: Head<'_> = codec::decode(&self.head).ok()?;
-        if head.shard != id {
+        if head.shard != id || head.applied > APPLIED_MAX {
             return None;
         }
         let mut rest = Store::new(id);
         rest.restore(&mut &head.machine[..]).ok()?;
-        if !rest.kv().is_empty() {
+        // Numbers of entries that are yet to come would be given twice.
+        let is_past = rest.kv().locks().leases_after(head.applied).next().is_none();
+        if rest.id() != id || !rest.kv().is_empty() || !is_past {
             return None;
         }
         let machine = rest.with_keys_of(self.keys);
         let machine = Sessions::with_table(machine, &mut &head.sessions[..]).ok()?;
+        if machine.newest_index() > head.applied {
+            return None;
+        }
         Some(Shard { applied: head.applied, machine, parked: BTreeMap::new() })
     }
 }

@@ -1,5 +1,6 @@
 //! Groups without Raft: a log each, and a hand that moves shards between them.
 
+mod bad;
 mod chance;
 mod leases;
 mod pulled;

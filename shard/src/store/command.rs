@@ -103,7 +103,7 @@ pub struct Prepare<'a> {
     pub kind: Kind,
     /// The shard that decides.
     pub home: ShardId,
-    /// All shards that have a part of it.
+    /// All shards that have a part of it, in rising order.
     pub participants: Vec<ShardId>,
     /// What was read here.
     pub reads: Vec<Read<'a>>,
@@ -212,8 +212,10 @@ pub enum Refusal {
         /// How many there are.
         bytes: u64,
     },
-    /// The shard is none of the transaction's, or nobody is its home.
-    #[error("the shard is none of the transaction's participants")]
+    /// The shard is none of the transaction's, or its home is not, or the list is not in rising order.
+    #[error(
+        "the shard, or the home, is none of the transaction's participants, or those are in no order"
+    )]
     NoParticipant,
     /// It is prepared: it can only be finished.
     #[error("the transaction is prepared, and waits for its decision")]
@@ -221,6 +223,9 @@ pub enum Refusal {
     /// It has not been decided that it commits.
     #[error("nobody has decided that the transaction commits")]
     Undecided,
+    /// Another transaction had the name, or this one with other contents.
+    #[error("there was another transaction of this name")]
+    NameTaken,
 }
 
 /// What only reads a shard.
@@ -228,13 +233,23 @@ pub enum Refusal {
 pub enum Query<'a> {
     /// A `kv::Query`. Answers [`QueryReply::Plain`] or [`QueryReply::Locked`].
     Plain(&'a [u8]),
-    /// What some keys are, all at one moment. Answers [`QueryReply::Observed`] or [`QueryReply::Locked`].
+    /// What some keys are, all at one moment. Answers [`QueryReply::Observed`] or [`QueryReply::Locked`]; refused, if
+    /// their values have more than [`TXN_BYTES_MAX`].
     Observe {
         /// The keys.
         keys: Vec<&'a [u8]>,
     },
-    /// Which transactions are under way. Answers [`QueryReply::Doubt`].
-    Doubt,
+    /// Which transactions are under way, of those after this one. Answers [`QueryReply::Doubt`].
+    Doubt {
+        /// The last one that is known; `None` from the first one on.
+        after: Option<TxnId>,
+    },
+    /// As [`Query::Observe`], without the values: whether something has changed. Answers
+    /// [`QueryReply::Revisions`] or [`QueryReply::Locked`].
+    Revisions {
+        /// The keys.
+        keys: Vec<&'a [u8]>,
+    },
 }
 
 /// What a shard answers.
@@ -249,10 +264,18 @@ pub enum QueryReply {
         /// The transaction.
         txn: TxnId,
     },
-    /// Transactions under way.
-    Doubt(Vec<(TxnId, Doubt)>),
+    /// Transactions under way, in the order of their names.
+    Doubt {
+        /// As many as fit into an answer; all that is known of each.
+        txns: Vec<(TxnId, Doubt)>,
+        /// Whether there are others after them.
+        has_more: bool,
+    },
     /// Nothing was read.
     Refused(Refusal),
+    /// The keys' revisions ([`Machine::revision`]), and whether they are there, in the order in which they were
+    /// named.
+    Revisions(Vec<(u64, bool)>),
 }
 
 /// How a transaction stands in a shard.
@@ -278,6 +301,15 @@ pub enum Doubt {
 }
 
 impl<'a> Command<'a> {
+    /// The shards that somebody will turn to because of it.
+    pub(crate) fn shards(&self) -> &[ShardId] {
+        match self {
+            // The home is one of them, or it is refused.
+            Command::Prepare(prepare) => &prepare.participants,
+            _ => &[],
+        }
+    }
+
     /// The keys that it is about, or the name of its lock.
     pub(crate) fn names(&self) -> Vec<&'a [u8]> {
         match self {
@@ -302,8 +334,8 @@ impl<'a> Query<'a> {
                 let query = kv::Query::decode(query).ok();
                 query.and_then(|query| query.name()).into_iter().collect()
             }
-            Query::Observe { keys } => keys.clone(),
-            Query::Doubt => Vec::new(),
+            Query::Observe { keys } | Query::Revisions { keys } => keys.clone(),
+            Query::Doubt { .. } => Vec::new(),
         }
     }
 }
@@ -312,7 +344,8 @@ impl Prepare<'_> {
     /// Whether it is within the limits, and for this shard.
     pub(super) fn check(&self, id: ShardId) -> Result<(), Refusal> {
         let has = |shard| self.participants.contains(&shard);
-        if !has(id) || !has(self.home) {
+        let is_sorted = self.participants.is_sorted_by(|a, b| a < b);
+        if !is_sorted || !has(id) || !has(self.home) {
             return Err(Refusal::NoParticipant);
         }
         let reads = self.reads.iter().map(|read| read.key);

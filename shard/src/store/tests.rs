@@ -1,5 +1,7 @@
 //! Transactions in one shard, by the steps that shards are told.
 
+mod bad;
+
 use bytes::Bytes;
 use raft_core::block::{Entry, EntryKind};
 use raft_core::types::{EntryId, LogIndex};

@@ -9,14 +9,15 @@
 //! or it was decided so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use kv::Machine;
 use raft_core::state_machine::Replies;
 use raft_core::types::LogIndex;
 
 use super::command::{
-    Aborted, Doubt, Kind, Mode, Observed, Prepare, Read, Refusal, Reply, TXN_PARTS_MAX, TxnId,
-    Write,
+    Aborted, Doubt, Kind, Mode, Observed, Prepare, QueryReply, Read, Refusal, Reply, TXN_PARTS_MAX,
+    TxnId, Write,
 };
 use super::locks::Locks;
 use crate::codec::{SchemaRead, SchemaWrite};
@@ -25,8 +26,19 @@ use crate::partition::ShardId;
 /// The most transactions under way in a shard; and the most that it is the home of.
 const ACTIVE_MAX: usize = 4096;
 
-/// The most bytes that are prepared in a shard.
-const PREPARED_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of everything that transactions have in a shard, as it stands in a snapshot: locks, writes, records.
+/// With sessions and locks of clients at their limits it must fit into the head of a shard that moves.
+pub(super) const BYTES_MAX: usize = 64 << 20;
+
+/// What a key in the hands of a transaction costs beside its bytes, which stand there twice; and a write.
+const KEY_BYTES: usize = 80;
+const WRITE_BYTES: usize = 24;
+
+/// What a transaction costs at least; and a record.
+const TXN_BYTES: usize = 96;
+
+/// An answer names so many bytes of transactions, about.
+const DOUBT_BYTES: usize = 256 << 10;
 
 /// The most tombstones and wounds that are remembered.
 const MARKS_MAX: usize = 4096;
@@ -50,7 +62,44 @@ pub(super) struct Txns {
 struct Active {
     /// What it has locked, or waits for.
     keys: BTreeSet<Vec<u8>>,
+    /// The bytes of all this.
+    bytes: u64,
     state: State,
+}
+
+impl Active {
+    fn new(index: LogIndex) -> Self {
+        let bytes = TXN_BYTES as u64;
+        Active { keys: BTreeSet::new(), bytes, state: State::Running(index) }
+    }
+
+    /// The bytes, counted anew.
+    fn weigh(&self) -> u64 {
+        let keys: usize = self.keys.iter().map(|key| key_bytes(key)).sum();
+        let writes = match &self.state {
+            State::Prepared(part) => part.bytes(),
+            State::Running(_) => 0,
+        };
+        (TXN_BYTES + keys + writes) as u64
+    }
+
+    fn doubt(&self) -> Doubt {
+        match &self.state {
+            State::Running(since) => Doubt::Running { since: *since },
+            State::Prepared(Part { home, .. }) => Doubt::Prepared { home: *home },
+        }
+    }
+
+    fn add_key(&mut self, key: &[u8]) {
+        if self.keys.insert(key.to_vec()) {
+            self.bytes += key_bytes(key) as u64;
+        }
+    }
+}
+
+/// What a key costs that a transaction has locked, or waits for.
+fn key_bytes(key: &[u8]) -> usize {
+    2 * key.len() + KEY_BYTES
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
@@ -65,6 +114,20 @@ enum State {
 struct Part {
     home: ShardId,
     writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Part {
+    fn of(it: &Prepare<'_>) -> Self {
+        let own = |it: &Write<'_>| (it.key.to_vec(), it.value.map(<[u8]>::to_vec));
+        Part { home: it.home, writes: it.writes.iter().map(own).collect() }
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| {
+            key.len() + value.as_ref().map_or(0, Vec::len) + WRITE_BYTES
+        };
+        self.writes.iter().map(bytes).sum()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
@@ -117,25 +180,38 @@ impl Txns {
         matches!(self.active.get(&txn), Some(Active { state: State::Prepared(_), .. }))
     }
 
+    /// The same, read from somewhere: what is counted is not believed.
+    pub(super) fn recounted(mut self) -> Self {
+        self.active.values_mut().for_each(|active| active.bytes = active.weigh());
+        self
+    }
+
     /// How many are under way, or have their home here.
     pub(super) fn len(&self) -> usize {
         self.active.len() + self.records.len()
     }
 
-    /// What is under way.
-    pub(super) fn doubt(&self) -> Vec<(TxnId, Doubt)> {
-        let active = self.active.iter().map(|(txn, active)| {
-            let doubt = match &active.state {
-                State::Running(since) => Doubt::Running { since: *since },
-                State::Prepared(Part { home, .. }) => Doubt::Prepared { home: *home },
-            };
-            (*txn, doubt)
-        });
-        let records = self.records.iter().map(|(txn, Record { committed, participants })| {
-            let participants = participants.clone();
-            (*txn, Doubt::Home { committed: *committed, participants })
-        });
-        active.chain(records).collect()
+    /// What is under way, after a transaction: page by page, as an answer that is too long would tell nothing.
+    pub(super) fn doubt(&self, after: Option<TxnId>) -> QueryReply {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names: BTreeSet<TxnId> = (self.active.range((from, Bound::Unbounded)).map(|it| *it.0))
+            .chain(self.records.range((from, Bound::Unbounded)).map(|it| *it.0))
+            .collect();
+        let (mut txns, mut bytes, mut has_more) = (Vec::new(), 0, false);
+        for txn in names {
+            if bytes >= DOUBT_BYTES {
+                has_more = true;
+                break;
+            }
+            txns.extend(self.active.get(&txn).map(|active| (txn, active.doubt())));
+            bytes += TXN_BYTES;
+            if let Some(Record { committed, participants }) = self.records.get(&txn) {
+                bytes += TXN_BYTES + 4 * participants.len();
+                let (committed, participants) = (*committed, participants.clone());
+                txns.push((txn, Doubt::Home { committed, participants }));
+            }
+        }
+        QueryReply::Doubt { txns, has_more }
     }
 
     // Locking as keys are touched.
@@ -151,10 +227,9 @@ impl Txns {
         if let Err(reply) = self.may_lock(txn, key) {
             return replies.push(index, reply.encode());
         }
-        let fresh = || Active { keys: BTreeSet::new(), state: State::Running(index) };
-        let active = self.active.entry(txn).or_insert_with(fresh);
+        let active = self.active.entry(txn).or_insert_with(|| Active::new(index));
         active.state = State::Running(index);
-        active.keys.insert(key.to_vec());
+        active.add_key(key);
         if self.locks.holds(key, txn, mode) {
             return replies.push(index, Reply::Locked(Observed::of(kv, key)).encode());
         }
@@ -183,8 +258,18 @@ impl Txns {
                 Err(Reply::Refused(Refusal::TooManyParts { parts: keys.len() as u64 + 1 }))
             }
             None if self.active.len() >= ACTIVE_MAX => Err(Reply::Aborted(Aborted::NoRoom)),
+            _ if self.bytes() + TXN_BYTES + key_bytes(key) > BYTES_MAX => {
+                Err(Reply::Aborted(Aborted::NoRoom))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The bytes of everything, about: never less than in a snapshot.
+    pub(super) fn bytes(&self) -> usize {
+        let active: u64 = self.active.values().map(|active| active.bytes).sum();
+        let records = self.records.values().map(|it| TXN_BYTES + 4 * it.participants.len());
+        active as usize + records.sum::<usize>()
     }
 
     /// Tells those who have a key now.
@@ -205,7 +290,7 @@ impl Txns {
 
     /// A transaction is over here: its locks are free, and nobody waits in its name.
     fn drop_txn(&mut self, txn: TxnId, kv: &Machine, replies: &mut Replies) -> Option<State> {
-        let Active { keys, state } = self.active.remove(&txn)?;
+        let Active { keys, state, .. } = self.active.remove(&txn)?;
         for key in &keys {
             if let Some(waited) = self.locks.release(key, txn) {
                 replies.push(waited, Reply::Aborted(Aborted::Wounded).encode());
@@ -245,8 +330,12 @@ impl Txns {
             return Reply::Refused(refusal);
         }
         let txn = prepare.txn;
-        if self.is_prepared(txn) {
-            return Reply::Prepared;
+        // A record may stand for what others have still to finish: it is not begun anew.
+        if self.is_prepared(txn) || self.records.contains_key(&txn) {
+            return match self.is_as_prepared(prepare) {
+                true => Reply::Prepared,
+                false => Reply::Refused(Refusal::NameTaken),
+            };
         }
         if let Err(why) = self.may_prepare(id, prepare, kv) {
             self.drop_txn(txn, kv, replies);
@@ -263,6 +352,17 @@ impl Txns {
             self.records.insert(txn, Record { committed: false, participants });
         }
         Reply::Prepared
+    }
+
+    /// Whether this very part stands here.
+    fn is_as_prepared(&self, it: &Prepare<'_>) -> bool {
+        let Some(Active { state: State::Prepared(part), .. }) = self.active.get(&it.txn) else {
+            return false;
+        };
+        let record = self.records.get(&it.txn);
+        *part == Part::of(it)
+            && record.is_none_or(|record| record.participants == it.participants)
+            && wanted(it).all(|(key, mode)| self.locks.holds(key, it.txn, mode))
     }
 
     fn may_prepare(&mut self, id: ShardId, it: &Prepare<'_>, kv: &Machine) -> Result<(), Aborted> {
@@ -285,34 +385,22 @@ impl Txns {
                 _ => {}
             }
         }
-        let bytes: usize =
-            it.writes.iter().map(|it| it.key.len() + it.value.map_or(0, <[u8]>::len)).sum();
         let has_room = self.active.len() < ACTIVE_MAX && self.records.len() < ACTIVE_MAX;
-        if !has_room || self.prepared_bytes() + bytes > PREPARED_BYTES_MAX {
+        if !has_room || self.bytes() + bytes_of(it) > BYTES_MAX {
             return Err(Aborted::NoRoom);
         }
         Ok(())
     }
 
-    fn prepared_bytes(&self) -> usize {
-        let parts = self.active.values().filter_map(|active| match &active.state {
-            State::Prepared(part) => Some(part),
-            State::Running(_) => None,
-        });
-        let writes = parts.flat_map(|part| &part.writes);
-        writes.map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum()
-    }
-
     fn keep(&mut self, index: LogIndex, it: &Prepare<'_>) {
-        let fresh = || Active { keys: BTreeSet::new(), state: State::Running(index) };
-        let active = self.active.entry(it.txn).or_insert_with(fresh);
+        let active = self.active.entry(it.txn).or_insert_with(|| Active::new(index));
         for (key, mode) in wanted(it) {
             self.locks.take(key, it.txn, mode);
-            active.keys.insert(key.to_vec());
+            active.add_key(key);
         }
-        let own = |it: &Write<'_>| (it.key.to_vec(), it.value.map(<[u8]>::to_vec));
-        let writes = it.writes.iter().map(own).collect();
-        active.state = State::Prepared(Part { home: it.home, writes });
+        let part = Part::of(it);
+        active.bytes += part.bytes() as u64;
+        active.state = State::Prepared(part);
     }
 
     /// What stands at home of a transaction, and from now on stands.
@@ -376,6 +464,12 @@ impl Txns {
 fn is_as_read(kv: &Machine, read: &Read<'_>) -> bool {
     let found = kv.get(read.key).map(|_| kv.revision(read.key));
     found == read.revision
+}
+
+/// What a part costs, and a record of it.
+fn bytes_of(it: &Prepare<'_>) -> usize {
+    let keys: usize = wanted(it).map(|(key, _)| key_bytes(key)).sum();
+    keys + Part::of(it).bytes() + 2 * TXN_BYTES + 4 * it.participants.len()
 }
 
 /// The locks that a part needs.

@@ -17,6 +17,7 @@ mod owners;
 mod pulled;
 mod pushed;
 mod recorded;
+mod refusals;
 mod serial;
 mod shardctrler;
 mod stable;
