@@ -14,7 +14,7 @@ use raft_host::outcome::QueryError;
 use crate::config::{Config, Gid, Num};
 use crate::configs::{Feed, NoConfig, POLL};
 use crate::group::{Command, Cursor, Query, QueryReply, Reply, Source, Stand};
-use crate::net::{Net, Target, all, tell};
+use crate::net::{Net, Target, all, leave_room, tell};
 use crate::partition::ShardId;
 
 /// The wait before a group is asked again that has not got there yet.
@@ -113,6 +113,7 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
         let Source { shard, gid, num: left, servers } = source;
         let from = Target { group: gid, servers };
         while (self.look)().is_some() {
+            let began = self.net.now();
             let (data, next) = match self.piece(&from, shard, left, &at).await {
                 Ok(Some(piece)) => piece,
                 // It has not left yet, or the group is down; or it was deleted, because it is here.
@@ -130,6 +131,7 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
                 Ok(Reply::Next(cursor)) => at = cursor,
                 _ => return,
             }
+            leave_room(&self.net, began).await;
         }
     }
 

@@ -14,7 +14,7 @@ use raft_host::outcome::{NotAppended, ProposeError, QueryError};
 use crate::config::{Config, ConfigError, Num};
 use crate::configs::{self, CURRENT, NEXT, NoConfig};
 use crate::group::{Command, Cursor, Query, QueryReply, Refusal, Reply};
-use crate::net::{Net, Target, all, tell};
+use crate::net::{Net, Target, all, leave_room, tell};
 use crate::partition::{Partition, ShardId};
 
 mod order;
@@ -309,6 +309,7 @@ impl<N: Net> Mover<N> {
         let Move { shard, num, .. } = *it;
         let mut at = Cursor::START;
         loop {
+            let began = self.net.now();
             let query = Query::Piece { shard, num, from: at.clone() }.encode();
             let answer = match self.net.query(from, query).await {
                 Ok(answer) => answer,
@@ -329,6 +330,7 @@ impl<N: Net> Mover<N> {
                 // It was served there at this number, or a later one.
                 _ => return Ok(true),
             }
+            leave_room(&self.net, began).await;
         }
     }
 

@@ -65,6 +65,15 @@ pub(crate) async fn tell(
     }
 }
 
+/// The longest that groups are left to others between two pieces of a shard: what took longer has waited itself.
+const ROOM_MAX: Duration = Duration::from_millis(20);
+
+/// Leaves groups to others for as long as they were busy with a piece since `began`: so a move takes half of their
+/// time at most.
+pub(crate) async fn leave_room(net: &impl Net, began: Duration) {
+    net.sleep(net.now().saturating_sub(began).min(ROOM_MAX)).await;
+}
+
 /// Drives several at once, until all have ended.
 pub(crate) async fn all<T>(futures: impl IntoIterator<Item: Future<Output = T>>) -> Vec<T> {
     let mut under_way: Vec<_> = futures.into_iter().map(|it| (Box::pin(it), None)).collect();

@@ -18,7 +18,7 @@ use crate::partition::{Partition, ShardId};
 use crate::store::Store;
 
 /// A piece has about so many bytes; one with a long value has more, but fits into a command.
-pub(super) const PIECE_BYTES: usize = 256 << 10;
+pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 /// The longest head: sessions, locks and transactions at their limits have less.
 const HEAD_BYTES_MAX: usize = 192 << 20;

@@ -1,5 +1,7 @@
 //! What a group knows of one shard, and the steps of a move.
 
+use std::thread;
+
 use raft_core::state_machine::Replies;
 
 use super::command::{Cursor, Refusal, Reply, SlotState, Source};
@@ -63,7 +65,8 @@ impl Slot {
         self.seen = num;
         self.serving = Some(shard);
         // What left before has arrived somewhere: from there it came back.
-        (self.leaving, self.arriving, self.source) = (None, None, None);
+        free(self.leaving.take());
+        (self.arriving, self.source) = (None, None);
     }
 
     /// Awaits a shard from somebody.
@@ -153,7 +156,7 @@ impl Slot {
         if num < self.seen {
             return Reply::Stale { seen: self.seen };
         }
-        self.leaving.take_if(|leaving| leaving.num <= num);
+        free(self.leaving.take_if(|leaving| leaving.num <= num));
         Reply::Deleted
     }
 
@@ -168,5 +171,17 @@ impl Slot {
             arriving: arriving.map(|it| (it.num, it.expects.clone(), it.keys.len())),
             source: self.source.clone(),
         }
+    }
+}
+
+/// With more keys than this, a shard is freed by a thread of its own: a hundred thousand take as long as many entries,
+/// and all groups of the process wait for whoever applies this one.
+const FREED_AT_ONCE: u64 = 1000;
+
+fn free(leaving: Option<Leaving>) {
+    if let Some(leaving) = leaving.filter(|leaving| leaving.shard.keys() > FREED_AT_ONCE) {
+        let thread = thread::Builder::new().name("shard-free".to_owned());
+        // Where there can be no thread, it is freed here after all.
+        _ = thread.spawn(move || drop(leaving));
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn show(query: &Query) -> Result<(), Failure> {
 fn numbered(place: &Place, store: Store, number: u64) -> Result<Config, Failure> {
     let latest = store.config.num;
     if place.kind == Kind::Pushed {
-        let begun = block_on(store.configs.begun(&store.net, store.patience)).map_err(Failure::not_done)?;
+        let begun =
+            block_on(store.configs.begun(&store.net, store.patience)).map_err(Failure::not_done)?;
         return begun.filter(|begun| begun.num == number).ok_or_else(|| Failure {
             text: format!(
                 "configuration {latest} is in force, and of groups that are pushed no other is kept"
