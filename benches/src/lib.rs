@@ -1,5 +1,7 @@
 //! What the benchmarks share: the machine they run on, and three nodes in one thread.
 
+use std::net::TcpListener;
+
 use raft_core::message::Message;
 use raft_core::ready::Ready;
 use raft_core::storage::Recovered;
@@ -15,6 +17,18 @@ pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpu = cpu.unwrap_or_else(|| "unknown processor".into());
     format!("{cpu}, {cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+/// Three members of one machine, `ID=HOST:PORT/PORT` each and separated by commas, on ports that are free at this moment.
+///
+/// # Panics
+/// If there is no loopback.
+pub fn free_members() -> String {
+    let listener = |_| TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let listeners: Vec<TcpListener> = (0..6).map(listener).collect();
+    let port = |at: usize| listeners[at].local_addr().expect("it is bound").port();
+    let member = |id: usize| format!("{id}=127.0.0.1:{}/{}", port(id - 1), port(id + 2));
+    [1, 2, 3].map(member).join(",")
 }
 
 /// A directory on the disk that `TMPDIR` names, removed when it is dropped.

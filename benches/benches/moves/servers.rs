@@ -1,10 +1,9 @@
 //! Three servers of this process, with three groups and a controller.
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::Scratch;
+use benches::{Scratch, free_members};
 use kv::{Cluster, Command as Kv};
 use raft_host::outcome::ProposeResult;
 use raft_host::pending::Pending;
@@ -31,13 +30,7 @@ pub(crate) struct Servers {
 impl Servers {
     pub(crate) fn start() -> Self {
         let scratch = Scratch::new("moves");
-        let listeners: Vec<TcpListener> =
-            (0..6).map(|_| TcpListener::bind("127.0.0.1:0").expect("loopback is there")).collect();
-        let ports: Vec<u16> =
-            listeners.iter().map(|it| it.local_addr().expect("it is bound").port()).collect();
-        drop(listeners);
-        let member = |id: usize| format!("{id}=127.0.0.1:{}/{}", ports[id - 1], ports[id + 2]);
-        let cluster: Cluster = [1, 2, 3].map(member).join(",").parse().expect("three members");
+        let cluster: Cluster = free_members().parse().expect("three members");
         let start = |id: u64| {
             let server = Server::new(&cluster, id, GROUPS, Home::Here(Kind::Pulled));
             server.start(&scratch.path().join(id.to_string())).expect("the ports are free")
