@@ -8,11 +8,10 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::{BATCH_PARTS_MAX, Client, Write};
-use program::bench::{Start, any_seed, show_progress};
+use program::bench::{Run, Start, all, any_seed};
 use program::output::print;
 use program::stop::stop_flag;
 
@@ -115,41 +114,15 @@ fn show(load: &Load<'_>, seconds: f64) -> Result<(), Failure> {
 
 /// Lets all clients work, and answers for how many seconds they did.
 fn run(load: &Load<'_>, first: &Client, stop: &AtomicBool) -> Result<f64, Failure> {
-    let Bench { clients: wanted, seconds, .. } = *load.arguments;
-    thread::scope(|scope| {
-        let spawn = |number| {
-            let client = BenchClient::new(load, number, first.another());
-            thread::Builder::new().spawn_scoped(scope, move || client.work())
-        };
-        let mut clients = Vec::new();
-        for number in 0..wanted {
-            match spawn(number) {
-                Ok(client) => clients.push(client),
-                Err(error) => {
-                    load.start.end();
-                    load.start.go(clients.len());
-                    let text = format!("no thread for client {number} of {wanted}: {error}");
-                    return Err(Failure::not_done(format!("{text}; ask for fewer --clients")));
-                }
-            }
-        }
-        let began = load.start.go(clients.len());
-        let length = Duration::from_secs(seconds);
-        let (answered, has_failed) = (|| load.tally().answered(), || load.tally().has_failed());
-        show_progress(&load.start, (began, length), stop, answered, has_failed);
-        load.start.end();
-        // What is under way now may take longer than all that was done before.
-        let elapsed = began.elapsed().as_secs_f64();
-        let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        for end in ended {
-            let end = end.map_err(|_| Failure::not_done("a client stopped at a bug"))?;
-            let client = end.map_err(failure)?;
-            if load.arguments.history.is_some() {
-                scope.spawn(move || client.look());
-            }
-        }
-        Ok(elapsed)
-    })
+    let Bench { clients, seconds, .. } = *load.arguments;
+    let run = Run { start: &load.start, clients, length: Duration::from_secs(seconds), stop };
+    let work = |number| BenchClient::new(load, number, first.another()).work().map_err(failure);
+    let (answered, has_failed) = (|| load.tally().answered(), || load.tally().has_failed());
+    let (seconds, clients) = run.go(work, answered, has_failed)?;
+    if load.arguments.history.is_some() {
+        all(clients, BenchClient::look);
+    }
+    Ok(seconds)
 }
 
 /// Removes what the run has written.

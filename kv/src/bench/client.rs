@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kv::{Client, Error};
 use linearizability::history::{Action, Answer, Operation, Outcome};
 
-use program::bench::{self, Dice};
+use program::bench::{self, Dice, Pace};
 
 use super::Load;
 use crate::args::Bench;
@@ -48,18 +48,9 @@ impl<'a> BenchClient<'a> {
         let began = self.load.start.ready();
         ready?;
         let arguments = self.load.arguments;
-        let pause = arguments.rate.map(|rate| Duration::from_secs(arguments.clients) / rate);
-        let mut due = began + pause.unwrap_or_default().mul_f64(self.dice.fraction());
-        loop {
-            if let Some(pause) = pause {
-                // What could not be done in time is not made up for.
-                due = due.max(Instant::now());
-                self.load.start.rest_until(due);
-                due += pause;
-            }
-            if self.load.start.is_over() {
-                return Ok(self);
-            }
+        let Bench { clients, rate, .. } = *arguments;
+        let mut pace = Pace::new(began, clients, rate, &mut self.dice);
+        while pace.goes_on(&self.load.start) {
             let key = self.load.key(self.dice.below(arguments.keys));
             let is_read = self.dice.below(100) < arguments.reads;
             let ended = self.operate(key, is_read);
@@ -68,6 +59,7 @@ impl<'a> BenchClient<'a> {
                 self.load.start.rest_until(Instant::now() + REST);
             }
         }
+        Ok(self)
     }
 
     /// Reads its share of the keys once more, for the history alone: whatever was acknowledged is there.
