@@ -122,8 +122,19 @@ impl Map {
         patience: Duration,
     ) -> Result<Self, NoConfig> {
         let deadline = net.now().saturating_add(patience);
-        let config = configs.find(net, patience).await?;
-        let begun = configs.begun(net, deadline.saturating_sub(net.now())).await?;
+        let found = configs.find(net, patience).await;
+        let begun = match found {
+            Ok(_) | Err(NoConfig::NotThere) => {
+                configs.begun(net, deadline.saturating_sub(net.now())).await?
+            }
+            Err(_) => None,
+        };
+        let config = match (found, &begun) {
+            (Err(NoConfig::NotThere), Some(first)) => {
+                Config { num: 0, shards: vec![0; first.shards.len()], groups: BTreeMap::new() }
+            }
+            (found, _) => found?,
+        };
         let mut servers = config.groups.clone();
         servers.extend(begun.iter().flat_map(|config| config.groups.clone()));
         let mut stands = ask(net, &servers, deadline).await;

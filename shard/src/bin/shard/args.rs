@@ -85,6 +85,18 @@ Exit status:
   3  nothing has happened: refused, a number is none or too large, or others were in the way too long
   4  it has perhaps happened"#;
 
+const MAP: &str = "\
+Examples:
+  shard map
+  shard map --watch
+  shard map --json | jq '.shards[] | select(.moving)'
+
+On a terminal it is a strip of shards, each in its group's colour: 3 is served by group 3, 1>3 is on its way from group 1 to
+group 3, >3 is not there yet, 3? may be at group 3, which does not answer, and - is at nobody. NO_COLOR=1 leaves out the
+colours. Elsewhere it is a line a shard.
+
+All groups are asked at once, and those which do not answer are named.";
+
 /// A key/value store spread over many Raft groups, whose parts move between them while they are in use.
 #[derive(Debug, Parser)]
 #[command(name = "shard", version, after_help = EXAMPLES)]
@@ -132,6 +144,19 @@ pub(crate) enum Command {
     /// Where others are in its way it is tried again, from its beginning, as long as --timeout says.
     #[command(after_help = TXN)]
     Txn(Txn),
+    /// Show which group serves which shard, at which number, and what is on its way from where to where.
+    #[command(after_help = MAP)]
+    Map(Map),
+    /// Measure a store: rate and latencies of reads, writes and transactions.
+    ///
+    /// Each client has one operation under way at a time. The run writes keys of its own, and removes them at its end. A
+    /// transaction moves an amount from one account to another; at the end all accounts together must have nothing.
+    #[command(after_help = "\
+Example:
+  shard bench --seconds 30 --clients 64 --reads 90
+  shard bench --txns 20 --kind locking --keys 100
+  shard bench --json | jq .writes.p99_us")]
+    Bench(Bench),
 }
 
 /// Operations, and how they are kept apart from others'.
@@ -149,6 +174,66 @@ pub(crate) struct Txn {
     #[arg(long, value_name = "KIND", default_value = "optimistic")]
     pub(crate) kind: TxnKind,
     /// Print what was read as JSON; what is no UTF-8 is key_hex or value_hex
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    pub(crate) home: Home,
+    /// How long to wait for groups that do not answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// Draw it again twice a second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print it as JSON; with --watch a line each time
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How many clients work at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 64,
+          value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) clients: u64,
+    /// For how long
+    #[arg(long, value_name = "NUMBER", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// How many of a hundred operations are reads; those that are neither reads nor transactions are puts
+    #[arg(long, value_name = "PERCENT", default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(..=100))]
+    pub(crate) reads: u64,
+    /// How many of a hundred operations are transactions
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=100))]
+    pub(crate) txns: u64,
+    /// How transactions are kept apart
+    #[arg(long, value_name = "KIND", default_value = "optimistic")]
+    pub(crate) kind: TxnKind,
+    /// How many keys are read and written, and how many accounts there are beside them
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
+    pub(crate) keys: u64,
+    /// How long each value is
+    #[arg(long, value_name = "BYTES", default_value_t = 256,
+          value_parser = clap::value_parser!(u64).range(24..=kv::VALUE_BYTES_MAX as u64))]
+    pub(crate) value_bytes: u64,
+    /// At most so many operations a second, of all clients together
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Which keys are read and written follows from it; the run prints it
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Leave the keys in the store
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print everything as a JSON object; times are microseconds
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,7 +1,9 @@
 //! The program `shard`: runs servers of a sharded store, changes who serves what, and talks to it.
 
 mod args;
+mod bench;
 mod change;
+mod map;
 mod operations;
 mod place;
 mod query;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Append(change) => operations::append(&change),
         Command::Delete(delete) => operations::delete(&delete),
         Command::Txn(arguments) => txn::txn(&arguments),
+        Command::Map(arguments) => map::show(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
     };
     program::end("shard", done)
 }

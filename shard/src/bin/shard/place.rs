@@ -75,6 +75,7 @@ pub(crate) struct Store {
     pub(crate) net: Sockets,
     pub(crate) configs: Configs,
     pub(crate) config: Config,
+    pub(crate) kind: Kind,
     pub(crate) patience: Duration,
 }
 
@@ -85,7 +86,7 @@ impl Target {
         let (net, configs, patience) = (Sockets::default(), place.configs(), self.timeout);
         let config = block_on(configs.find(&net, patience));
         let config = config.map_err(|error| no_config(error, place.kind))?;
-        Ok(Store { net, configs, config, patience })
+        Ok(Store { net, configs, config, kind: place.kind, patience })
     }
 }
 
