@@ -1,4 +1,5 @@
 //! Servers over real sockets, in the test's own process.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::fs;
