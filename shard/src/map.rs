@@ -159,7 +159,7 @@ impl Map {
     ) -> Self {
         let newest = begun.as_ref().unwrap_or(&config);
         let shards = (0..newest.shards.len() as ShardId)
-            .map(|shard| ShardView::of(shard, newest, stands))
+            .map(|shard| ShardView::of(shard, &config, newest, stands))
             .collect();
         let groups = servers.into_iter().map(|(gid, servers)| {
             let view = match &stands[&gid] {
@@ -230,8 +230,8 @@ impl GroupView {
 }
 
 impl ShardView {
-    fn of(shard: ShardId, newest: &Config, stands: &Stands) -> Self {
-        let owner = newest.group_of(shard);
+    fn of(shard: ShardId, now: &Config, newest: &Config, stands: &Stands) -> Self {
+        let (before, owner) = (now.group_of(shard), newest.group_of(shard));
         let slots: Vec<(Gid, &SlotState)> = stands
             .iter()
             .filter_map(|(gid, stand)| Some((*gid, stand.as_ref().ok()?)))
@@ -242,7 +242,13 @@ impl ShardView {
             slot.serving.map(|keys| Served { gid: *gid, num, keys, txns })
         });
         let served = serving.max_by_key(|served| served.num);
-        let moving = moving(owner, newest.num, served, &slots);
+        let is_silent = stands.get(&before).is_some_and(Result::is_err);
+        let moving = moving(owner, newest.num, served, &slots).or_else(|| {
+            // Where it was nobody says what has become of it, and it is not where it is to be.
+            let is_hidden = is_silent && served.is_none() && before != owner;
+            let (from, num) = (Some(before), newest.num);
+            is_hidden.then_some(Moving { from, to: owner, num, keys_arrived: 0, keys: None })
+        });
         ShardView { shard, owner, served, moving }
     }
 }
@@ -359,6 +365,17 @@ mod tests {
         let map = map(&next, None, slots);
         assert_eq!(map.shards[1].moving, None);
         assert!(map.is_settled());
+    }
+
+    #[test]
+    fn a_pushed_shard_whose_group_is_silent_is_on_its_way_from_there() {
+        let (now, next) = (config(3, [1, 2]), config(4, [2, 2]));
+        let slots = [None, Some([SlotState::default(), serving(1, 9)])];
+        let map = map(&now, Some(&next), slots);
+        let moving = Moving { from: Some(1), to: 2, num: 4, keys_arrived: 0, keys: None };
+        assert_eq!(map.shards[0].moving, Some(moving));
+        assert_eq!(map.shards[0].silent(&map), BTreeSet::from([1]));
+        assert_eq!(map.shards[1].moving, None);
     }
 
     #[test]
