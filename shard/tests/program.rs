@@ -211,7 +211,7 @@ fn groups_that_are_pushed_move_before_the_command_ends() {
     for number in 0..24 {
         store.run(0, &["put", &format!("key {number}"), &number.to_string()]);
     }
-    let others = Servers::start("program-late", 1, ("--store", Some(&servers.members)), "3");
+    let mut others = Servers::start("program-late", 1, ("--store", Some(&servers.members)), "3");
     assert_eq!(store.run(0, &["join", "2"]).0, "configuration 2\n");
     // Whatever the command has moved is there when it ends.
     let map = store.map();
@@ -225,14 +225,25 @@ fn groups_that_are_pushed_move_before_the_command_ends() {
 
     // A group that is gone holds up what it is to get: the change is begun, and the next command finishes it.
     store.run(0, &["join", "3", "--servers", &others.members]);
-    drop(others);
+    others.kill(1);
     let (_, said) = store.run(4, &["leave", "2", "--timeout", "0.5"]);
     assert!(said.contains("It is begun, and not finished: the same command finishes it"), "{said}");
     let (table, _) = store.run(0, &["map", "--timeout", "0.5"]);
     assert!(table.contains("; configuration 4 is begun, "), "{table}");
-    assert!(table.contains("group 3 does not answer"), "{table}");
+    let stuck = "from group 2 to group 3, which does not answer, in configuration 4: 0 of ";
+    assert!(table.contains(stuck), "{table}");
+    assert!(table.contains("\ngroup 3 does not answer: "), "{table}");
+    let begun = "shard: configuration 4 is begun, and not in force yet\n";
+    assert_eq!(store.run(0, &["query"]).1, begun);
     let (_, said) = store.run(3, &["move", "0", "1", "--timeout", "0.5"]);
     assert!(said.contains("an earlier change is begun, and can't be finished"), "{said}");
+    others.start_one(1);
+    let (printed, said) = store.run(0, &["leave", "2"]);
+    let finished = "shard: that was begun before, and is finished now\n";
+    assert_eq!((&printed[..], &said[..]), ("configuration 4\n", finished));
+    let keys = |map: &Value, gid: &str| map["groups"][gid]["keys"].as_u64().unwrap();
+    let map = store.map();
+    assert_eq!(keys(&map, "1") + keys(&map, "3"), 24, "{map}");
 }
 
 /// What `txn` promises, by both kinds.

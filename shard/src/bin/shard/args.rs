@@ -40,7 +40,7 @@ are there.
 
 Exit status:
   0  done
-  1  the key is not there, nor the configuration (get, delete, query)
+  1  the key is not there (get, delete), nor the configuration (query); something is not as required (txn)
   2  the arguments can't be understood
   3  surely not done: refused, or nobody could do it in time
   4  perhaps done, or begun and not finished";
@@ -53,7 +53,8 @@ Examples:
 All servers of a set are members of the same groups. The first set keeps the configurations as well: without --servers,
 or where --servers names the same as --controller or --store. Groups serve nothing until they join.
 
-Whether --controller or --store, --groups and --shards must be the same for all servers of a set, and at each start.
+Whether --controller or --store, and --shards, must be the same for all servers, at each start. A set gets more groups when
+all its servers are started again with more --groups.
 
 An address that other machines can reach needs --insecure: there is no encryption and no proof of identity yet, so
 whoever reaches the ports can read and write everything.";

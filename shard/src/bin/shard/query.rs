@@ -10,37 +10,45 @@ use shard::server::CONFIGS;
 use shard::{Config, Kind};
 
 use crate::args::Query;
-use crate::place::{Place, Store, clients};
+use crate::place::{Place, Store, clients, no_config};
+use crate::say;
 use crate::serve::ranges;
 
 pub(crate) fn show(query: &Query) -> Result<(), Failure> {
     let place = query.target.home.place()?;
     let store = query.target.find()?;
+    let begun = block_on(store.configs.begun(&store.net, store.patience));
+    let begun = begun.map_err(|error| no_config(error, place.kind))?;
     let config = match query.number {
         None => store.config,
         Some(number) if number == store.config.num => store.config,
-        Some(number) => numbered(&place, store, number)?,
+        Some(number) if place.kind == Kind::Pulled => numbered(&place, &store, number)?,
+        Some(number) => {
+            let begun = begun.clone().filter(|begun| begun.num == number);
+            begun.ok_or_else(|| not_kept(store.config.num))?
+        }
     };
     if query.json {
         let text = serde_json::to_string(&config).expect("a configuration is JSON");
         return print(format!("{text}\n").as_bytes());
     }
-    print(table(&config).as_bytes())
+    print(table(&config).as_bytes())?;
+    if let Some(begun) = begun.filter(|begun| begun.num > config.num) {
+        say(&format!("configuration {} is begun, and not in force yet", begun.num));
+    }
+    Ok(())
+}
+
+/// One that is not the one in force.
+fn not_kept(latest: u64) -> Failure {
+    let text = format!(
+        "configuration {latest} is in force, and of groups that are pushed no other is kept"
+    );
+    Failure { text, status: NOT_FOUND }
 }
 
 /// One that is not the latest.
-fn numbered(place: &Place, store: Store, number: u64) -> Result<Config, Failure> {
-    let latest = store.config.num;
-    if place.kind == Kind::Pushed {
-        let begun =
-            block_on(store.configs.begun(&store.net, store.patience)).map_err(Failure::not_done)?;
-        return begun.filter(|begun| begun.num == number).ok_or_else(|| Failure {
-            text: format!(
-                "configuration {latest} is in force, and of groups that are pushed no other is kept"
-            ),
-            status: NOT_FOUND,
-        });
-    }
+fn numbered(place: &Place, store: &Store, number: u64) -> Result<Config, Failure> {
     let controller = ControllerClient::new(RpcClient::new(clients(&place.members)), CONFIGS);
     let config = controller.with_patience(store.patience).query(Some(number));
     let config = config.map_err(Failure::not_done)?;

@@ -113,7 +113,7 @@ fn moves(map: &Map) -> String {
         let (arrived, keys) = (moving.keys_arrived, moving.keys);
         let full = keys.map_or(0, |keys| BAR * arrived.min(keys) / keys.max(1));
         let bar = "█".repeat(full as usize) + &"░".repeat((BAR - full) as usize);
-        _ = writeln!(moves, "\nshard {shard}: {}\n  {bar}", way(&moving));
+        _ = writeln!(moves, "\nshard {shard}: {}\n  {bar}", way(&moving, map));
     }
     let more = moving().count().saturating_sub(MOVES_MAX);
     if more > 0 {
@@ -123,12 +123,17 @@ fn moves(map: &Map) -> String {
 }
 
 /// Whence, whither and how far.
-fn way(moving: &Moving) -> String {
+fn way(moving: &Moving, map: &Map) -> String {
     let Moving { from, to, num, keys_arrived, keys } = moving;
-    let from = from.map_or("nobody who answers".to_owned(), |from| format!("group {from}"));
-    let to = if *to == 0 { "nobody".to_owned() } else { format!("group {to}") };
-    let keys = keys.map_or("an unknown number".to_owned(), |keys| keys.to_string());
-    format!("from {from} to {to}, in configuration {num}: {keys_arrived} of {keys} keys are there")
+    let is_silent = |gid: &Gid| map.groups.get(gid).is_some_and(|group| group.silent.is_some());
+    let named = |gid: &Gid| {
+        let silent = if is_silent(gid) { ", which does not answer," } else { "" };
+        format!("group {gid}{silent}")
+    };
+    let from = from.as_ref().map_or("nobody who answers".to_owned(), named);
+    let to = if *to == 0 { "nobody".to_owned() } else { named(to) };
+    let keys = keys.map_or(String::new(), |keys| format!(" of {keys}"));
+    format!("from {from} to {to} in configuration {num}: {keys_arrived}{keys} keys are there")
 }
 
 /// A line a shard.
@@ -153,7 +158,7 @@ fn table(map: &Map) -> String {
 
 fn note(shard: &ShardView, map: &Map) -> String {
     match (&shard.moving, shard.served) {
-        (Some(moving), _) => format!("on its way {}", way(moving)),
+        (Some(moving), _) => format!("on its way {}", way(moving, map)),
         (None, Some(_)) => String::new(),
         (None, None) if shard.owner == 0 => "nobody is to serve it".to_owned(),
         (None, None) if !shard.silent(map).is_empty() => {
@@ -242,7 +247,7 @@ configuration 4: 4 shards, 3 groups
 shard   0    1    2    3
 group   1   1>2  3?    -  \x20
 
-shard 1: from group 1 to group 2, in configuration 4: 25 of 100 keys are there
+shard 1: from group 1 to group 2 in configuration 4: 25 of 100 keys are there
   █████░░░░░░░░░░░░░░░
 
 GROUP  SHARDS  KEYS  TXNS  CONFIGURATION  SERVERS
@@ -267,13 +272,24 @@ group 3 does not answer: gone
     }
 
     #[test]
+    fn who_is_silent_is_named_where_a_shard_comes_from_or_goes_to() {
+        let moving = Moving { from: Some(3), to: 1, num: 5, keys_arrived: 0, keys: None };
+        let expected =
+            "from group 3, which does not answer, to group 1 in configuration 5: 0 keys are there";
+        assert_eq!(way(&moving, &map()), expected);
+        let moving = Moving { from: None, to: 3, num: 5, keys_arrived: 7, keys: Some(9) };
+        let expected = "from nobody who answers to group 3, which does not answer, in configuration 5: 7 of 9 keys are there";
+        assert_eq!(way(&moving, &map()), expected);
+    }
+
+    #[test]
     fn a_table_has_a_line_a_shard() {
         let expected = "\
 configuration 4: 4 shards, 3 groups
 
 SHARD  GROUP  SINCE  KEYS  TXNS  NOTE
 0      1      3      70    1
-1      -      -      -     -     on its way from group 1 to group 2, in configuration 4: 25 of 100 keys are there
+1      -      -      -     -     on its way from group 1 to group 2 in configuration 4: 25 of 100 keys are there
 2      -      -      -     -     group 3 is to serve it, and does not answer
 3      -      -      -     -     nobody is to serve it
 
