@@ -51,12 +51,22 @@ struct Cluster {
 
 impl Cluster {
     fn new(groups: u64, seed: u64, settings: &GroupSettings) -> Self {
+        Cluster::hosting(groups, seed, settings, |_, _| true)
+    }
+
+    /// Members that host some of the groups.
+    fn hosting(
+        groups: u64,
+        seed: u64,
+        settings: &GroupSettings,
+        hosts: impl Fn(NodeId, GroupId) -> bool,
+    ) -> Self {
         let nodes = vec![1, 2, 3];
         let mut cores = BTreeMap::new();
         for &node in &nodes {
             let mut core = Core::new(1 << 20);
             core.set_client_address(node, format!("client-port-of-{node}"));
-            for group in 1..=groups {
+            for group in (1..=groups).filter(|group| hosts(node, *group)) {
                 let member = Member { node, incarnation: 0 };
                 let store = MemoryStorage::new(Identity { cluster: CLUSTER, group, member });
                 let mut settings = settings.clone();
@@ -120,7 +130,7 @@ impl Cluster {
     }
 
     fn leader(&self, group: GroupId) -> Option<NodeId> {
-        let leads = |core: &Core| core.status(group).unwrap().role == "leader";
+        let leads = |core: &Core| core.status(group).is_some_and(|it| it.role == "leader");
         self.cores.iter().find(|(_, core)| leads(core)).map(|(node, _)| *node)
     }
 
@@ -185,6 +195,31 @@ fn every_group_goes_its_own_way() {
         }
     }
     assert!(cluster.cores.values().all(|core| core.request_bytes().0 == 0), "all is given back");
+}
+
+/// Pitfall P52 of the labs: what one group's members say to each other reaches no other group. Where theirs is not
+/// hosted it is counted, and changes nothing. (That entries in the name of another group or cluster are refused by their
+/// checksum is tested in `hostile.rs`.)
+#[test]
+fn what_one_group_says_reaches_no_other() {
+    let hosts = |node, group| group == 2 || node != 3;
+    let mut cluster = Cluster::hosting(2, 7, &GroupSettings::default(), hosts);
+    let leaders = [1, 2].map(|group| cluster.await_leader(group));
+    let request = cluster.propose(leaders[0], 1, b"of the first");
+    cluster.ticks(50);
+    assert_eq!(cluster.proposed(request), Ok("1".to_owned()));
+    let stats = cluster.cores[&3].stats();
+    assert!(stats.messages_of_unknown_groups > 10, "{stats:?}");
+    assert_eq!(stats.messages_refused, 0, "group 2 has heard nothing that is not its own");
+    for node in [1, 2, 3] {
+        assert_eq!(cluster.cores[&node].status(1).is_some(), node != 3, "no group comes to be");
+        let request = cluster.query(node, 2, "");
+        cluster.ticks(20);
+        assert_eq!(cluster.queried(request), Ok(String::new()), "node {node}");
+    }
+    let request = cluster.propose(leaders[1], 2, b"of the second");
+    cluster.ticks(50);
+    assert_eq!(cluster.proposed(request), Ok("1".to_owned()));
 }
 
 #[test]

@@ -220,6 +220,7 @@ fn messages_that_no_member_may_send_are_refused_by_name_and_change_nothing() {
     assert_eq!(end(to).term, term, "the term has changed");
 }
 
+/// Pitfall P52 of the labs.
 #[test]
 fn a_message_for_a_group_that_is_not_there_is_counted_and_changes_nothing() {
     let pair = Pair::start();
@@ -251,6 +252,7 @@ fn another_incarnation_of_a_member_has_no_say() {
     pair.propose();
 }
 
+/// Pitfall P52 of the labs: also entries of another group.
 #[test]
 fn strangers_and_those_who_speak_for_others_are_refused_by_the_connection() {
     let pair = Pair::start();
