@@ -23,7 +23,8 @@ Commands:
   check   everything CI asks for besides the tests; changes no source file
   fix     formats the code and applies what clippy can repair by itself
   simulate --seeds N [--profile P] [..]
-          runs fresh seeds, drawn from the operating system; the rest goes to the simulator's own program
+          runs fresh seeds, drawn from the operating system; the rest goes to the simulator's own program,
+          or, for the profiles shard-storm and transactions, to the tests of the sharded store
   mutants [NAME..]
           brings known bugs back, one at a time, and says which test notices each
 
@@ -31,6 +32,7 @@ Examples:
   cargo test --workspace && cargo xtask check    what CI runs
   cargo xtask fix && git diff                    repair, then look at what it did
   cargo xtask simulate --seeds 1000              1000 fresh seeds of each mix of faults
+  cargo xtask simulate --profile transactions --seeds 1000    of a profile of the sharded store
   cargo xtask mutants                            all of mutants/, for an hour or so
   cargo xtask mutants e01 s                      one of them, and all that begin with s
 ";
