@@ -15,6 +15,8 @@ use shard::net::{Net, Target};
 use shard::settler::Patience;
 use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
 
+use crate::ledger::Ledger;
+use crate::noted::{Noted, group_of};
 use crate::owners::Owners;
 use crate::town::{Link, TaskId, Town};
 
@@ -23,6 +25,14 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The name of the controller, and of the store of configurations.
 const HEAD: &str = "head";
+
+/// Stands for it where a group is named: no group has this number.
+pub(crate) const HEAD_GID: Gid = 0;
+
+/// The name of a group, or of the head.
+pub(crate) fn name(gid: Gid) -> String {
+    if gid == HEAD_GID { HEAD.to_owned() } else { gid.to_string() }
+}
 
 /// What goes on beside each member.
 type Agents = BTreeMap<(Gid, NodeId), Vec<TaskId>>;
@@ -39,9 +49,15 @@ pub(crate) struct Groups {
     log_bytes_max: Option<u64>,
     /// Servers of each group.
     servers: u64,
+    /// How patient settlers are.
+    patience: Patience,
     groups: Rc<RefCell<BTreeMap<Gid, Target>>>,
     agents: Rc<RefCell<Agents>>,
+    /// The way of what goes on beside each member.
+    links: Rc<RefCell<BTreeMap<(Gid, NodeId), Link>>>,
     clients: Rc<RefCell<u128>>,
+    /// What is known of all transactions.
+    pub(crate) ledger: Rc<RefCell<Ledger>>,
 }
 
 impl Groups {
@@ -53,10 +69,12 @@ impl Groups {
         log_bytes_max: Option<u64>,
     ) -> Self {
         let town = Town::default();
-        if kind == Kind::Pulled {
-            let mut owners = Owners::default();
-            town.watch(move |sites| owners.look(sites));
-        }
+        let (mut owners, ledger) = (Owners::default(), Rc::new(RefCell::new(Ledger::default())));
+        let known = ledger.clone();
+        town.watch(move |sites, now| {
+            owners.look(sites);
+            known.borrow_mut().look(sites, now);
+        });
         let head = match kind {
             Kind::Pulled => {
                 let make = move || controller::Machine::new(partition);
@@ -66,8 +84,10 @@ impl Groups {
                 town.add((HEAD, kv::server::GROUP), kv::Machine::default, (3, seed, None))
             }
         };
-        let (groups, agents, clients) = Default::default();
-        let servers = 3;
+        let (groups, agents, links, clients) = Default::default();
+        // So impatient that settlers often meet clients that live.
+        let (servers, mut patience) = (3, Patience::default());
+        patience.prepared = Duration::from_millis(50);
         Groups {
             town,
             partition,
@@ -76,10 +96,18 @@ impl Groups {
             seed,
             log_bytes_max,
             servers,
+            patience,
             groups,
             agents,
+            links,
             clients,
+            ledger,
         }
+    }
+
+    /// Who moves shards.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// With groups of so many servers instead of three.
@@ -87,10 +115,15 @@ impl Groups {
         Groups { servers, ..self }
     }
 
+    /// With settlers that are so patient.
+    pub(crate) fn with_patience(self, patience: Patience) -> Self {
+        Groups { patience, ..self }
+    }
+
     /// Starts the servers of a group, which serve nothing yet.
     pub(crate) fn start(&self, gid: Gid) -> Target {
         let Groups { town, partition, kind, .. } = self.clone();
-        let make = move || Group::new(gid, partition, kind);
+        let make = move || Noted::new(Group::new(gid, partition, kind));
         let target = town.add(
             (&gid.to_string(), gid),
             make,
@@ -107,16 +140,13 @@ impl Groups {
         let own = Target { group: gid, servers: vec![format!("{name}/{node}")] };
         let look = move || {
             town.at(&name, |site| {
-                let group: Option<&Group> = site.leading(node)?.downcast_ref();
+                let group = group_of(site.leading(node)?);
                 Some(Arc::new(group.expect("the site runs a group").stand()))
             })
         };
-        let link = self.town.link();
+        let link = self.member_link(gid, node);
         let settler = Settler::new(link.clone(), self.partition, self.configs(), look.clone());
-        // So impatient that it often meets a client that lives.
-        let mut patience = Patience::default();
-        patience.prepared = Duration::from_millis(50);
-        let settler = settler.with_patience(patience);
+        let settler = settler.with_patience(self.patience);
         let mut tasks = vec![self.town.spawn(async move { settler.run().await })];
         tasks.push(self.town.spawn(end_leases(link.clone(), self.town.clone(), own.clone(), node)));
         if self.kind == Kind::Pulled {
@@ -125,6 +155,11 @@ impl Groups {
             tasks.push(self.town.spawn(async move { agent.run().await }));
         }
         self.agents.borrow_mut().insert((gid, node), tasks);
+    }
+
+    /// The way of what goes on beside a member, however often it starts.
+    pub(crate) fn member_link(&self, gid: Gid, node: NodeId) -> Link {
+        self.links.borrow_mut().entry((gid, node)).or_insert_with(|| self.town.link()).clone()
     }
 
     fn kill_agents_of(&self, gid: Gid, node: NodeId) {
@@ -139,37 +174,41 @@ impl Groups {
     /// All servers of a group end.
     pub(crate) fn stop(&self, gid: Gid) {
         self.kill_agents(gid);
-        self.town.at(&gid.to_string(), |site| site.stop_all());
+        self.town.at(&name(gid), |site| site.stop_all());
     }
 
     /// All servers of a group lose power.
     pub(crate) fn crash(&self, gid: Gid) {
         self.kill_agents(gid);
-        self.town.at(&gid.to_string(), |site| site.crash_all());
+        self.town.at(&name(gid), |site| site.crash_all());
     }
 
     /// All servers of a group start again.
     pub(crate) fn restart(&self, gid: Gid) {
-        self.town.at(&gid.to_string(), |site| site.start_all());
-        (1..=self.servers).for_each(|node| self.start_agents(gid, node));
+        self.town.at(&name(gid), |site| site.start_all());
+        if gid != HEAD_GID {
+            (1..=self.servers).for_each(|node| self.start_agents(gid, node));
+        }
     }
 
     /// One server of a group ends.
     pub(crate) fn stop_one(&self, gid: Gid, node: NodeId) {
         self.kill_agents_of(gid, node);
-        self.town.at(&gid.to_string(), |site| site.act(&format!("stop {node}")));
+        self.town.at(&name(gid), |site| site.act(&format!("stop {node}")));
     }
 
     /// One server of a group loses power; `keep` says what reaches its disk of what was not synced.
     pub(crate) fn crash_one(&self, gid: Gid, node: NodeId, keep: u64) {
         self.kill_agents_of(gid, node);
-        self.town.at(&gid.to_string(), |site| site.act(&format!("crash {node} keep={keep}")));
+        self.town.at(&name(gid), |site| site.act(&format!("crash {node} keep={keep}")));
     }
 
     /// One server of a group starts again.
     pub(crate) fn restart_one(&self, gid: Gid, node: NodeId) {
-        self.town.at(&gid.to_string(), |site| site.act(&format!("restart {node}")));
-        self.start_agents(gid, node);
+        self.town.at(&name(gid), |site| site.act(&format!("restart {node}")));
+        if gid != HEAD_GID {
+            self.start_agents(gid, node);
+        }
     }
 
     /// The labs' network that loses and delays, everywhere; or the one that does not.
@@ -209,9 +248,15 @@ impl Groups {
 
     /// A new clerk.
     pub(crate) fn clerk(&self) -> Clerk<Link> {
-        let clerk = Clerk::new(self.town.link(), self.partition, self.configs(), self.client());
+        self.named_clerk().1
+    }
+
+    /// A new clerk, and the name by which its transactions are known.
+    pub(crate) fn named_clerk(&self) -> (u128, Clerk<Link>) {
+        let client = self.client();
+        let clerk = Clerk::new(self.town.link(), self.partition, self.configs(), client);
         // As in the labs: until it is done.
-        clerk.with_patience(Duration::from_secs(200))
+        (client, clerk.with_patience(Duration::from_secs(200)))
     }
 
     /// A new controller of groups that are pushed, and its way.
@@ -247,7 +292,7 @@ async fn end_leases(link: Link, town: Town, own: Target, node: NodeId) {
         link.sleep(10 * TICK).await;
         let ticks = (link.now().as_millis() / TICK.as_millis()) as u64;
         let expiries = town.at(&name, |site| {
-            let group = site.leading(node).and_then(|machine| machine.downcast_ref());
+            let group = site.leading(node).and_then(group_of);
             let Some(group) = group else {
                 leases.forget();
                 return Vec::new();
@@ -262,7 +307,7 @@ async fn end_leases(link: Link, town: Town, own: Target, node: NodeId) {
 
 /// Tells the controller of groups that pull what to do.
 pub(crate) struct Operator {
-    link: Link,
+    pub(crate) link: Link,
     groups: Groups,
 }
 

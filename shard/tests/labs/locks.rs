@@ -11,6 +11,7 @@ use shard::{Claim, KeyHash, LockError, Partition};
 
 use crate::groups::Groups;
 use crate::lab::{SECOND, seed};
+use crate::noted::group_of;
 use crate::town::{Link, TaskId};
 
 /// Ten shards; `3…` is a name of shard 3.
@@ -44,7 +45,7 @@ fn give(groups: &Groups, gid: u64) {
     });
     let is_there = groups.town.at(&gid.to_string(), |site| {
         let (_, machine) = site.committed();
-        machine.downcast_ref::<shard::Group>().is_some_and(|it| it.served().any(|it| it == 3))
+        group_of(machine).is_some_and(|it| it.served().any(|it| it == 3))
     });
     assert!(is_there, "shard 3 is not at group {gid}");
 }

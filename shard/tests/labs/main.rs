@@ -4,7 +4,6 @@
 
 #[path = "../balance/mod.rs"]
 mod balance;
-mod bank;
 mod controller_trial;
 mod controllers;
 mod dslabs;
@@ -12,8 +11,11 @@ mod groups;
 #[path = "../../../kv/tests/labs/lab.rs"]
 #[allow(dead_code, reason = "it has what the labs of the store need, too")]
 mod lab;
+mod ledger;
 mod locks;
+mod noted;
 mod owners;
+mod profiles;
 mod pulled;
 mod pushed;
 mod recorded;
@@ -21,6 +23,6 @@ mod refusals;
 mod serial;
 mod shardctrler;
 mod stable;
-mod storm;
+#[allow(dead_code, reason = "tests of faults are to use the rest")]
 mod town;
 mod txns;

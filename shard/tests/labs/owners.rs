@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 
 use raft_core::types::LogIndex;
+use shard::Gid;
 use shard::group::SlotState;
-use shard::{Gid, Group};
 
+use crate::noted::group_of;
 use crate::town::Sites;
 
 /// What is committed at each group: up to where, and how it stands to each shard.
@@ -25,7 +26,7 @@ impl Owners {
         for site in sites.values() {
             let (last, machine) = site.committed();
             // Others keep configurations.
-            let Some(group) = machine.downcast_ref::<Group>() else { continue };
+            let Some(group) = group_of(machine) else { continue };
             let known = self.groups.entry(group.gid()).or_default();
             if known.0 < last || known.1.is_empty() {
                 let slots = group.stand().slots;

@@ -6,7 +6,6 @@ mod input;
 mod pitfalls;
 mod play;
 mod recovery;
-mod storm;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

@@ -1,9 +1,11 @@
 //! Clerks whose answers are written down, and judged in the end.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use kv::PutError;
 use linearizability::history::{Action, Answer, CallId, History, Operation, Outcome};
 use linearizability::{Checker, Verdict};
 use shard::clerk::{Clerk, Error};
@@ -24,6 +26,8 @@ pub(crate) struct Recorded {
     clerk: Clerk<Link>,
     number: u64,
     record: Record,
+    /// Versions of keys, as this clerk has seen them last.
+    versions: BTreeMap<String, u64>,
 }
 
 impl Record {
@@ -31,7 +35,8 @@ impl Record {
     pub(crate) fn clerk(&self, groups: &Groups, patience: Duration) -> Recorded {
         *self.clerks.borrow_mut() += 1;
         let number = *self.clerks.borrow();
-        Recorded { clerk: groups.clerk().with_patience(patience), number, record: self.clone() }
+        let (clerk, versions) = (groups.clerk().with_patience(patience), BTreeMap::new());
+        Recorded { clerk, number, record: self.clone(), versions }
     }
 
     /// How many operations there were, and how many of them ended for sure.
@@ -39,6 +44,12 @@ impl Record {
         let history = self.history.borrow();
         let is_sure = |operation: &&Operation| operation.outcome == Outcome::Ok;
         (history.operations().len(), history.operations().iter().filter(is_sure).count())
+    }
+
+    /// How many may have happened, and nobody was told.
+    pub(crate) fn unknown(&self) -> usize {
+        let is_open = |operation: &&Operation| operation.outcome == Outcome::Unknown;
+        self.history.borrow().operations().iter().filter(is_open).count()
     }
 
     /// There is an order in which every answer is right.
@@ -95,7 +106,31 @@ impl Recorded {
             Some(found) => Answer::value(text(&found.value)).at(found.version),
             None => Answer::version(0),
         })?;
+        self.versions.insert(key.to_owned(), found.as_ref().map_or(0, |found| found.version));
         Some(found.map(|found| text(&found.value)))
+    }
+
+    /// Writes a key without a session, if it has the version that was seen last. Answers whether it is known to be
+    /// done.
+    pub(crate) async fn put_at(&mut self, key: &str, value: &str) -> bool {
+        let version = self.versions.remove(key).unwrap_or(0);
+        let call = self.call(key, Action::cas(version, value));
+        let end = self.clerk.put_at(key.as_bytes(), value.as_bytes(), version).await;
+        let (mut history, now) = (self.record.history.borrow_mut(), self.now());
+        match end {
+            Ok(version) => {
+                history.ok(call, now, Answer::version(version));
+                self.versions.insert(key.to_owned(), version);
+                return true;
+            }
+            Err(error @ (PutError::Maybe { .. } | PutError::Unknown(_))) => {
+                history.unknown(call, now, error.to_string());
+            }
+            Err(PutError::Version { version }) => history.refused(call, now, version),
+            Err(PutError::NoKey) => history.refused(call, now, 0),
+            Err(error) => history.failed(call, now, error.to_string()),
+        }
+        false
     }
 
     /// Answers whether it is known to be done.

@@ -35,8 +35,8 @@ const WAIT_MAX: u64 = 300 * SECOND;
 /// A call of a [`Link`], or something that is waited for.
 pub(crate) type WaitId = u64;
 
-/// Looks at all groups whenever something may have happened.
-pub(crate) type Watch = Box<dyn FnMut(&Sites)>;
+/// Looks at all groups whenever something may have happened, and is told when.
+pub(crate) type Watch = Box<dyn FnMut(&Sites, u64)>;
 
 /// Groups by their names.
 pub(crate) type Sites = BTreeMap<String, Box<dyn Site>>;
@@ -50,11 +50,26 @@ pub(crate) enum End {
     Passed,
 }
 
+/// What gets lost between a link and a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Everything.
+    Both,
+    /// Answers: what is asked arrives, and is done.
+    Answers,
+}
+
+/// A call of a link at a group.
+struct Call {
+    link: u64,
+    name: String,
+    is_query: bool,
+}
+
 struct Wait {
     task: TaskId,
-    /// Whose call it is.
-    link: Option<u64>,
-    is_query: bool,
+    /// `None` if it is only waited.
+    call: Option<Call>,
     end: Option<End>,
 }
 
@@ -67,6 +82,8 @@ struct Inner {
     next_id: u64,
     /// Links that are cut off: nothing of theirs arrives, in either direction.
     cut: BTreeSet<u64>,
+    /// Links that are cut off from one group, by its name.
+    cuts: BTreeMap<(u64, String), Loss>,
     watch: Option<Watch>,
 }
 
@@ -121,7 +138,7 @@ impl Town {
     }
 
     /// From now on all groups are looked at, in one state after the other: whoever looks may assert.
-    pub(crate) fn watch(&self, watch: impl FnMut(&Sites) + 'static) {
+    pub(crate) fn watch(&self, watch: impl FnMut(&Sites, u64) + 'static) {
         self.inner.borrow_mut().watch = Some(Box::new(watch));
     }
 
@@ -132,6 +149,20 @@ impl Town {
             true => inner.cut.insert(link.id()),
             false => inner.cut.remove(&link.id()),
         };
+    }
+
+    /// Nothing, or no answer, comes through between a link and one group; or everything does again.
+    pub(crate) fn cut_between(&self, link: &Link, name: &str, loss: Option<Loss>) {
+        let (mut inner, way) = (self.inner.borrow_mut(), (link.id(), name.to_owned()));
+        match loss {
+            Some(loss) => inner.cuts.insert(way, loss),
+            None => inner.cuts.remove(&way),
+        };
+    }
+
+    /// No link is cut off from any one group any more.
+    pub(crate) fn mend_cuts(&self) {
+        self.inner.borrow_mut().cuts.clear();
     }
 
     // Tasks.
@@ -205,7 +236,7 @@ impl Town {
             site.take_ends(&mut ended);
         }
         if let Some(watch) = &mut inner.watch {
-            watch(&inner.sites);
+            watch(&inner.sites, now);
         }
         for (wait, end) in ended {
             inner.end(wait, end, &self.tasks);
@@ -223,9 +254,13 @@ impl Town {
     fn begin(&self, link: u64, to: &Target, asked: Asked) -> WaitId {
         let (name, nodes) = servers(&to.servers);
         let is_query = matches!(asked, Asked::Query(_));
-        let id = self.wait_until(ATTEMPT_MAX, Some((link, is_query)));
+        let call = Call { link, name: name.to_owned(), is_query };
         let mut inner = self.inner.borrow_mut();
-        if !inner.cut.contains(&link) {
+        let is_lost = inner.cut.contains(&link) || inner.loss(&call) == Some(Loss::Both);
+        drop(inner);
+        let id = self.wait_until(ATTEMPT_MAX, Some(call));
+        inner = self.inner.borrow_mut();
+        if !is_lost {
             let now = inner.now;
             // A group that was never there answers nothing.
             if let Some(site) = inner.sites.get_mut(name) {
@@ -236,14 +271,13 @@ impl Town {
         id
     }
 
-    fn wait_until(&self, microseconds: u64, call: Option<(u64, bool)>) -> WaitId {
+    fn wait_until(&self, microseconds: u64, call: Option<Call>) -> WaitId {
         let id = self.id();
         let mut inner = self.inner.borrow_mut();
         let at = inner.now + microseconds;
         inner.timers.insert((at, id));
         let task = self.tasks.borrow().current();
-        let (link, is_query) = (call.map(|(link, _)| link), call.is_some_and(|(_, is)| is));
-        inner.waits.insert(id, Wait { task, link, is_query, end: None });
+        inner.waits.insert(id, Wait { task, call, end: None });
         id
     }
 
@@ -260,25 +294,43 @@ impl Town {
         let mut inner = self.inner.borrow_mut();
         inner.sites.values_mut().for_each(|site| site.finish());
     }
+
+    /// Nothing is there any more. Tasks keep their town, and a town its tasks: whoever builds thousands takes them
+    /// apart.
+    pub(crate) fn take_apart(self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        drop(tasks);
+        let inner = std::mem::take(&mut *self.inner.borrow_mut());
+        drop(inner);
+    }
 }
 
 impl Inner {
+    fn loss(&self, call: &Call) -> Option<Loss> {
+        if self.cuts.is_empty() {
+            return None;
+        }
+        self.cuts.get(&(call.link, call.name.clone())).copied()
+    }
+
     fn end(&mut self, id: WaitId, end: End, tasks: &RefCell<Tasks>) {
         // Nobody may wait for it any more.
-        let Some(wait) = self.waits.get_mut(&id) else { return };
-        if wait.link.is_some_and(|link| self.cut.contains(&link)) {
+        let Some(wait) = self.waits.get(&id) else { return };
+        let is_lost = |call: &Call| self.cut.contains(&call.link) || self.loss(call).is_some();
+        if wait.call.as_ref().is_some_and(is_lost) {
             return;
         }
+        let wait = self.waits.get_mut(&id).expect("it was just there");
         wait.end.get_or_insert(end);
         tasks.borrow_mut().wake(wait.task);
     }
 
     fn time_out(&mut self, id: WaitId, tasks: &RefCell<Tasks>) {
         let Some(wait) = self.waits.get_mut(&id) else { return };
-        let end = match (wait.link, wait.is_query) {
-            (None, _) => End::Passed,
-            (Some(_), true) => End::Queried(Err(QueryError::Timeout)),
-            (Some(_), false) => End::Proposed(Err(ProposeError::Unknown(Unknown::Timeout))),
+        let end = match &wait.call {
+            None => End::Passed,
+            Some(Call { is_query: true, .. }) => End::Queried(Err(QueryError::Timeout)),
+            Some(_) => End::Proposed(Err(ProposeError::Unknown(Unknown::Timeout))),
         };
         wait.end.get_or_insert(end);
         tasks.borrow_mut().wake(wait.task);

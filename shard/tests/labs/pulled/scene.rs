@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use shard::clerk::Clerk;
 use shard::net::Net;
-use shard::{Gid, Group, KeyHash, Kind, Partition, ShardId};
+use shard::{Gid, KeyHash, Kind, Partition, ShardId};
 use simulator::dice::Dice;
 
 use crate::groups::Groups;
 use crate::lab::{MILLISECOND, SECOND};
+use crate::noted::group_of;
 use crate::town::{Link, TaskId, Town};
 
 /// The labs' ten shards.
@@ -107,7 +108,7 @@ impl Scene {
     /// The shards that a group serves, as it has committed.
     pub(super) fn served(&self, gid: Gid) -> Vec<ShardId> {
         self.town.at(&gid.to_string(), |site| {
-            let group = site.committed().1.downcast_ref::<Group>().expect("of this kind");
+            let group = group_of(site.committed().1).expect("of this kind");
             group.served().collect()
         })
     }
