@@ -13,6 +13,7 @@ mod groups;
 mod lab;
 mod ledger;
 mod locks;
+mod moved;
 mod noted;
 mod owners;
 mod profiles;
