@@ -254,7 +254,8 @@ impl Machine {
 fn chunk_of(key: &[u8]) -> usize {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-    (hash >> 32) as usize % CHUNKS
+    // Of a short key neither half alone is mixed well.
+    (hash ^ (hash >> 32)) as usize % CHUNKS
 }
 
 impl StateMachine for Machine {

@@ -66,6 +66,15 @@ impl Machine {
         Ok(())
     }
 
+    /// Frees all keys, a small part after the other, and calls `pause` in between: to free a hundred thousand at once
+    /// holds up other threads that allocate, for as long as that takes.
+    pub fn free(self, mut pause: impl FnMut()) {
+        for chunk in self.chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
+            drop(chunk);
+            pause();
+        }
+    }
+
     /// The same machine, with the keys of another one instead of its own.
     #[must_use]
     pub fn with_keys_of(self, other: Machine) -> Machine {
@@ -132,6 +141,20 @@ mod tests {
         }
         assert_eq!(copy.len(), machine.len());
         assert!(rest.with_keys_of(copy) == machine);
+    }
+
+    #[test]
+    fn keys_are_freed_in_many_parts() {
+        let mut machine = Machine::default();
+        machine.free(|| panic!("there is nothing to be freed"));
+        machine = Machine::default();
+        for number in 0..5000_u32 {
+            let key = number.to_string();
+            apply(&mut machine, 1, &Command::Put { key: key.as_bytes(), value: b"" });
+        }
+        let mut pauses = 0;
+        machine.free(|| pauses += 1);
+        assert!(pauses > 500, "{pauses} pauses");
     }
 
     #[test]
