@@ -127,6 +127,11 @@ impl<M: StateMachine> Sessions<M> {
         &self.machine
     }
 
+    /// The state machine inside, without its sessions.
+    pub fn into_inner(self) -> M {
+        self.machine
+    }
+
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.table.len()

@@ -47,6 +47,11 @@ impl Store {
         &self.kv
     }
 
+    /// The keys and locks, and nothing else.
+    pub(crate) fn into_kv(self) -> Machine {
+        self.kv
+    }
+
     /// How many transactions are under way.
     pub(crate) fn txns(&self) -> u64 {
         self.txns.len() as u64

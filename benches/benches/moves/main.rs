@@ -40,6 +40,9 @@ struct Arguments {
     /// What is measured before each move.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Take no snapshots: what they cost shows.
+    #[arg(long)]
+    no_snapshots: bool,
     /// One short run, without a verdict: to see that it works.
     #[arg(long)]
     test: bool,
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
         "three servers of one process over TCP on loopback, with logs on disk, three groups of three; a shard of {keys} \
          keys of {value_bytes} B moves; {clients} clients put into it, and {clients} into all other shards, {rate}/s each"
     );
-    let servers = Servers::start();
+    let servers = Servers::start(!arguments.no_snapshots);
     let began = Instant::now();
     servers.fill(MOVED, keys, value_bytes);
     println!("filled in {:.1} s", began.elapsed().as_secs_f64());

@@ -28,11 +28,14 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(snapshots: bool) -> Self {
         let scratch = Scratch::new("moves");
         let cluster: Cluster = free_members().parse().expect("three members");
         let start = |id: u64| {
-            let server = Server::new(&cluster, id, GROUPS, Home::Here(Kind::Pulled));
+            let mut server = Server::new(&cluster, id, GROUPS, Home::Here(Kind::Pulled));
+            if !snapshots {
+                server = server.logs_bytes_max(None);
+            }
             server.start(&scratch.path().join(id.to_string())).expect("the ports are free")
         };
         let running = (1..=3).map(start).collect();

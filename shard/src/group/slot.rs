@@ -1,6 +1,7 @@
 //! What a group knows of one shard, and the steps of a move.
 
 use std::thread;
+use std::time::Duration;
 
 use raft_core::state_machine::Replies;
 
@@ -174,14 +175,19 @@ impl Slot {
     }
 }
 
-/// With more keys than this, a shard is freed by a thread of its own: a hundred thousand take as long as many entries,
-/// and all groups of the process wait for whoever applies this one.
+/// With more keys than this, a shard is freed by a thread of its own: to free a hundred thousand at once takes as long
+/// as many entries, and all groups of the process wait for whoever applies this one.
 const FREED_AT_ONCE: u64 = 1000;
+
+/// The thread's rest after each hundredth of a shard or less: others allocate meanwhile.
+const REST: Duration = Duration::from_millis(1);
 
 fn free(leaving: Option<Leaving>) {
     if let Some(leaving) = leaving.filter(|leaving| leaving.shard.keys() > FREED_AT_ONCE) {
         let thread = thread::Builder::new().name("shard-free".to_owned());
         // Where there can be no thread, it is freed here after all.
-        _ = thread.spawn(move || drop(leaving));
+        _ = thread.spawn(move || {
+            leaving.shard.machine.into_inner().into_kv().free(|| thread::sleep(REST));
+        });
     }
 }

@@ -8,7 +8,7 @@ use raft_host::session::{Answer, without_session};
 use shard::clerk::{Clerk, Error};
 use shard::config::ConfigError;
 use shard::configs::{CURRENT, Configs, NoConfig};
-use shard::group::{Command, Refusal as GroupRefusal, Reply};
+use shard::group::{Command, Query, QueryReply, Refusal as GroupRefusal, Reply};
 use shard::net::{Net, Target};
 use shard::store::{self, Kind, Prepare, Refusal, TxnId, Write};
 use shard::{Config, KeyHash, Partition, TxnError};
@@ -89,6 +89,29 @@ fn a_transaction_of_100_000_keys_is_refused_and_others_go_on() {
         });
         groups.finish();
     }
+}
+
+#[test]
+fn a_group_that_never_served_a_key_says_so() {
+    let groups = three();
+    let (operator, mut clerk, link) = (groups.operator(), groups.clerk(), groups.town.link());
+    let targets = [1, 2, 3].map(|gid| groups.target(gid));
+    groups.town.run(async move {
+        clerk.put(b"3k", b"v").await.unwrap();
+        let owner = operator.config().await.group_of(3);
+        for target in targets.iter().filter(|target| target.group != owner) {
+            let put = Kv::Put { key: b"3k", value: b"stray" }.encode();
+            let reply = tell(&link, target, 3, &store::Command::Plain(&put)).await;
+            assert_eq!(Reply::decode(&reply), Ok(Reply::WrongGroup));
+            let get = kv::Query::Get { key: b"3k" }.encode();
+            let query = store::Query::Plain(&get).encode();
+            let query = Query::Client { shard: 3, query: &query }.encode();
+            let answer = link.query(target, query).await.expect("it has just answered");
+            assert_eq!(QueryReply::decode(&answer), Ok(QueryReply::WrongGroup));
+        }
+        assert_eq!(value(&mut clerk, "3k").await, Some(b"v".to_vec()));
+    });
+    groups.finish();
 }
 
 /// Parts of transactions that nobody will ever end, sent by nobody's clerk: those that can't be ended are refused, and
