@@ -100,8 +100,9 @@ fn a_killed_leader_is_replaced_sooner_than_one_that_stands_still() {
         let mut stopped = Vec::new();
         for _ in 0..ROUNDS {
             let id = leader(&members, &rpc);
-            let moment = Instant::now();
             members.signal(id, "STOP");
+            // Until then it went on serving: it takes a process to send the signal.
+            let moment = Instant::now();
             stopped.push(load.written_after(moment));
             members.signal(id, "CONT");
         }
