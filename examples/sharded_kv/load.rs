@@ -97,14 +97,15 @@ impl Load {
     /// Ends the clients, and reads every key.
     pub(crate) fn finish(self, sets: &Sets) -> Result<Report, String> {
         self.seen.is_over.store(true, Relaxed);
-        let mut appends = 0;
-        for (client, thread) in (1..).zip(self.clients) {
-            let count = thread.join().map_err(|_| "a client panicked".to_owned())??;
-            appends += count;
+        let mut counts = Vec::new();
+        for thread in self.clients {
+            counts.push(thread.join().map_err(|_| "a client panicked".to_owned())??);
+        }
+        let (appends, took) = (counts.iter().sum::<u64>(), self.began.elapsed());
+        for (client, count) in (1..).zip(counts) {
             block_on(check(sets, client, count))?;
         }
-        let per_second = appends as f64 / self.began.elapsed().as_secs_f64();
-        Ok(Report { appends, per_second })
+        Ok(Report { appends, per_second: appends as f64 / took.as_secs_f64() })
     }
 }
 

@@ -63,9 +63,8 @@ fn tell() -> Result<(), String> {
     show(&sets, "groups 2 and 3 have joined");
     load.go_on(Duration::from_millis(500));
 
-    let before = load.appended();
     sets.kill_set(1)?;
-    let killed = Instant::now();
+    let (killed, before) = (Instant::now(), load.appended());
     show(&sets, "all processes of group 2 are killed (SIGKILL)");
     thread::sleep(Duration::from_millis(1500));
     let down = load.appended();

@@ -126,7 +126,11 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
                 }
             };
             let install = Command::Install { shard, num, from: at.clone(), data: &data, next };
-            let Ok(reply) = tell(&self.net, &self.own, install.encode()).await else { continue };
+            let Ok(reply) = tell(&self.net, &self.own, install.encode()).await else {
+                // It may have been refused at once: the next attempt is not to add to what it is busy with.
+                self.net.sleep(PAUSE).await;
+                continue;
+            };
             match Reply::decode(&reply) {
                 Ok(Reply::Next(cursor)) => at = cursor,
                 _ => return,

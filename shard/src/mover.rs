@@ -258,8 +258,9 @@ impl<N: Net> Mover<N> {
             Ok(_) => Ok(Changed::Done),
             Err(PutError::Version { .. } | PutError::NoKey) => Ok(Changed::Late),
             // It may be this very attempt that has written it, or somebody else: what stands there decides.
-            Err(PutError::Maybe { .. }) => {
-                let is_ours = self.read(key).await?.config.as_ref() == Some(config);
+            Err(maybe @ PutError::Maybe { .. }) => {
+                let read = self.read(key).await.map_err(|_| MoveError::Store(maybe))?;
+                let is_ours = read.config.as_ref() == Some(config);
                 Ok(if is_ours { Changed::Done } else { Changed::Late })
             }
             Err(error) => Err(MoveError::Store(error)),

@@ -106,7 +106,7 @@ impl<N: Net> Router<N> {
         loop {
             match self.attempt(shard, bytes).await.map_err(Error::Group)? {
                 Some(Ok(answer)) => {
-                    return Answer::read(&answer).map_err(|_| SessionError::OtherVersion.into());
+                    return Answer::read(&answer).map_err(|_| SessionError::Unreadable.into());
                 }
                 Some(Err(error)) if way.note(&error) => return Err(way.give_up().into()),
                 Some(Err(_)) | None => {}

@@ -13,7 +13,7 @@ use raft_host::session::{Limits, Sessions};
 use raft_host::{Host, HostConfig, HostError};
 use raft_storage::Disk;
 
-use crate::config::Gid;
+use crate::config::{Gid, SHARDS_MAX};
 use crate::configs::Configs;
 use crate::controller;
 use crate::group::{Group, Kind, View};
@@ -222,8 +222,9 @@ impl<'a> Server<'a> {
         if self.groups.is_empty() && matches!(self.home, Home::There(_)) {
             return fail("there is nothing to serve: name a group");
         }
-        if self.partition.shards == 0 {
-            return fail("there is at least one shard");
+        let shards = self.partition.shards;
+        if !(1..=SHARDS_MAX).contains(&shards) {
+            return fail(&format!("{shards} shards; 1 to {SHARDS_MAX} can be"));
         }
         Ok(())
     }
