@@ -2,12 +2,13 @@
 #![allow(dead_code, reason = "each of the two examples uses its part")]
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, io, process, thread};
+use std::{env, fs, process, thread};
 
 use kv::Cluster;
 use raft_host::rpc::{RpcClient, RpcOptions};
@@ -61,10 +62,8 @@ impl Sets {
     /// Starts three processes for each of these sets of groups.
     pub(crate) fn start(name: &str, sets: &[&[Gid]]) -> Result<Self, String> {
         let directory = env::temp_dir().join(format!("{name}-{}", process::id()));
-        let cluster = || free_ports().map_err(|error| format!("no free ports: {error}"));
-        let sets: Result<_, String> =
-            sets.iter().map(|gids| Ok((cluster()?, gids.to_vec()))).collect();
-        let mut sets = Sets { sets: sets?, directory, running: BTreeMap::new() };
+        let sets = sets.iter().map(|gids| (free_ports(), gids.to_vec())).collect();
+        let mut sets = Sets { sets, directory, running: BTreeMap::new() };
         (0..sets.sets.len()).try_for_each(|set| sets.start_set(set))?;
         Ok(sets)
     }
@@ -202,12 +201,17 @@ pub(crate) fn picture(map: &Map) -> String {
     map.shards.iter().map(cell).collect()
 }
 
-/// Three members on ports that are free at this moment.
-fn free_ports() -> io::Result<Cluster> {
-    let bind = |_| TcpListener::bind("127.0.0.1:0");
-    let listeners: Vec<TcpListener> = (0..6).map(bind).collect::<io::Result<_>>()?;
-    let port = |at: usize| listeners[at].local_addr().map(|address| address.port());
-    let member = |id: usize| Ok(format!("{id}=127.0.0.1:{}/{}", port(id - 1)?, port(id + 2)?));
-    let members: Vec<String> = (1..=3).map(member).collect::<io::Result<_>>()?;
-    Ok(members.join(",").parse().expect("numbers and ports are good"))
+/// Three members on ports that nobody has, and that no other call returns. They are below those that the operating system
+/// gives to whoever dials: such a one may be taken before a process has it.
+fn free_ports() -> Cluster {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let numbers = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    let ports = numbers.map(|number| {
+        12_000 + (process::id().wrapping_mul(61).wrapping_add(number) % 20_000) as u16
+    });
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let mut port = || free.next().expect("numbers do not end");
+    let member = |id: u64| format!("{id}=127.0.0.1:{}/{}", port(), port());
+    let members: Vec<String> = (1..=3).map(member).collect();
+    members.join(",").parse().expect("numbers and ports are good")
 }
