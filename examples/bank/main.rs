@@ -10,10 +10,10 @@ mod sets;
 mod tellers;
 
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
-use sets::{Sets, picture, run_member};
+use sets::{Sets, picture, run};
 use shard::Gid;
 use tellers::{ACCOUNTS, OPENING, Tellers, open_accounts, total};
 
@@ -22,20 +22,7 @@ const TELLERS: u64 = 6;
 const SECONDS: u64 = 12;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let result = match arguments.split_first() {
-        None => tell(),
-        // What this program starts of itself.
-        Some((flag, rest)) if flag == "--member" => run_member(rest),
-        Some(_) => Err("it needs no arguments".to_owned()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("bank: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    run("bank", tell)
 }
 
 fn tell() -> Result<(), String> {

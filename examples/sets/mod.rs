@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
@@ -22,8 +22,25 @@ use shard::{Clerk, Gid, Kind, Map, Partition};
 /// Nothing here takes so long, unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Tells the example's story; or is one of its processes, which this program starts of itself.
+pub(crate) fn run(name: &str, tell: impl FnOnce() -> Result<(), String>) -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        None => tell(),
+        Some((flag, rest)) if flag == "--member" => run_member(rest),
+        Some(_) => Err("it needs no arguments".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            eprintln!("{name}: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What such a process does: it serves until it is killed, or until its parent is gone.
-pub(crate) fn run_member(arguments: &[String]) -> Result<(), String> {
+fn run_member(arguments: &[String]) -> Result<(), String> {
     let [id, servers, groups, controller, data] = arguments else {
         return Err("it needs no arguments".to_owned());
     };
@@ -154,12 +171,7 @@ impl Sets {
     pub(crate) fn wait_until_settled(&self) -> Result<Duration, String> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            let is_there = |map: &Map| {
-                map.shards.iter().all(|it| {
-                    it.moving.is_none() && it.served.is_some_and(|served| served.gid == it.owner)
-                })
-            };
-            if self.map().as_ref().is_some_and(is_there) {
+            if self.map().as_ref().is_some_and(Map::is_settled) {
                 return Ok(began.elapsed());
             }
             thread::sleep(Duration::from_millis(5));

@@ -10,31 +10,18 @@ mod load;
 mod sets;
 
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 use load::Load;
-use sets::{Sets, picture, run_member};
+use sets::{Sets, picture, run};
 use shard::Gid;
 
 /// One for each shard.
 const CLIENTS: u64 = 12;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let result = match arguments.split_first() {
-        None => tell(),
-        // What this program starts of itself.
-        Some((flag, rest)) if flag == "--member" => run_member(rest),
-        Some(_) => Err("it needs no arguments".to_owned()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            eprintln!("sharded_kv: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    run("sharded_kv", tell)
 }
 
 fn tell() -> Result<(), String> {
