@@ -65,7 +65,8 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
         if stand.slots.iter().any(|slot| slot.source.is_some()) {
             return Ok(false);
         }
-        let Some(config) = self.feed.poll(&self.net, now.num + 1).await? else { return Ok(false) };
+        let num = now.num + 1;
+        let Some(config) = self.feed.poll(&self.net, num).await? else { return Ok(false) };
         let mut sources = Vec::new();
         for shard in config.shards_of(self.gid) {
             let is_served = stand.slots.get(shard as usize).is_some_and(|it| it.serving.is_some());
@@ -75,7 +76,18 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
         }
         let configure = Command::Configure { config, sources }.encode();
         let reply = tell(&self.net, &self.own, configure).await;
-        Ok(reply.is_ok_and(|reply| Reply::decode(&reply) == Ok(Reply::Configured)))
+        let is_taken = reply.is_ok_and(|reply| Reply::decode(&reply) == Ok(Reply::Configured));
+        // What this member sees may be a little older than the reply.
+        while is_taken && self.sees_less_than(num) {
+            self.net.sleep(PAUSE).await;
+        }
+        Ok(is_taken)
+    }
+
+    fn sees_less_than(&self, num: Num) -> bool {
+        let stand = (self.look)();
+        let config = stand.as_ref().and_then(|stand| stand.config.as_ref());
+        config.is_some_and(|config| config.num < num)
     }
 
     /// Who has a shard that nobody, or another group, serves in this configuration: `None` if nobody ever did.
