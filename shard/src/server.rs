@@ -137,8 +137,8 @@ impl<'a> Server<'a> {
         self
     }
 
-    /// Keeps the logs of all groups together within about so many bytes, [`LOGS_BYTES_MAX`] by default. `None` takes no
-    /// snapshots.
+    /// Keeps the logs of all groups together within about so many bytes, [`LOGS_BYTES_MAX`] by default; each group has
+    /// its share, but 4 MiB at least and 64 MiB at most. `None` takes no snapshots.
     pub fn logs_bytes_max(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.logs_bytes_max = bytes.into();
         self

@@ -13,28 +13,24 @@ use raft_host::HostError;
 use raft_host::rpc::RpcClient;
 use shard::configs::Configs;
 use shard::controller::ControllerClient;
-use shard::group::{Query, QueryReply, Stand};
+use shard::map::stand;
 use shard::net::{Net, Sockets, Target, block_on};
 use shard::server::{CONFIGS, Home, Server};
 use shard::store::Kind as TxnKind;
 use shard::{Config, Gid, Kind, Mover, Partition};
 
+/// Nothing here takes so long, unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn key(number: u64) -> Vec<u8> {
     format!("key {number}").into_bytes()
-}
-
-fn stand(target: &Target) -> Stand {
-    let answer = block_on(Sockets::default().query(target, Query::Slots.encode())).unwrap();
-    match QueryReply::decode(&answer) {
-        Ok(QueryReply::Slots(stand)) => stand,
-        other => panic!("a group answers how it stands, and not {other:?}"),
-    }
 }
 
 /// Whether each of the groups serves what the configuration says, and nothing is on its way.
 fn is_settled(config: &Config, groups: &[(Gid, Target)]) -> bool {
     groups.iter().all(|(gid, target)| {
-        let slots = stand(target).slots;
+        let net = Sockets::default();
+        let slots = block_on(stand(&net, target, net.now() + PATIENCE)).unwrap().slots;
         (0..).zip(&slots).all(|(shard, slot)| {
             slot.serving.is_some() == (config.group_of(shard) == *gid)
                 && slot.leaving.is_none()
@@ -46,7 +42,7 @@ fn is_settled(config: &Config, groups: &[(Gid, Target)]) -> bool {
 fn await_settled(config: &Config, groups: &[(Gid, Target)]) {
     let began = Instant::now();
     while !is_settled(config, groups) {
-        assert!(began.elapsed() < Duration::from_secs(20), "shards arrive in time");
+        assert!(began.elapsed() < PATIENCE, "shards arrive in time");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -11,7 +11,7 @@ use raft_host::rpc::RpcClient;
 use raft_host::session::without_session;
 use shard::configs::Configs;
 use shard::controller::ControllerClient;
-use shard::group::{Command, Query, QueryReply};
+use shard::group::Command;
 use shard::net::{Net, Sockets, Target, block_on};
 use shard::server::{CONFIGS, Home, Running, Server};
 use shard::{Gid, Kind, Partition, ShardId, store};
@@ -61,11 +61,9 @@ impl Servers {
     /// Whether a group serves a shard.
     fn serves(&self, group: Gid, shard: ShardId) -> bool {
         let target = Target { group, servers: self.addresses() };
-        let answer = block_on(Sockets::default().query(&target, Query::Slots.encode()));
-        match answer.map(|answer| QueryReply::decode(&answer)) {
-            Ok(Ok(QueryReply::Slots(stand))) => stand.slots[shard as usize].serving.is_some(),
-            _ => false,
-        }
+        let net = Sockets::default();
+        let stand = block_on(shard::map::stand(&net, &target, net.now()));
+        stand.is_ok_and(|stand| stand.slots[shard as usize].serving.is_some())
     }
 
     fn await_served(&self, group: Gid, shard: ShardId) {

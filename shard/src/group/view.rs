@@ -1,5 +1,5 @@
 //! What a member that leads sees of its group, handed to those who work beside it: agents, and who settles
-//! transactions. They need not ask, and an idle group costs nothing.
+//! transactions. They need not ask; where nothing changes, it costs a comparison a tick.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_host::Client;
-use raft_host::outcome::{ProposeError, ProposeResult, QueryError, QueryResult, Unknown};
+use raft_host::outcome::{ProposeError, ProposeResult, QueryResult, Unknown};
 use raft_host::session::without_session;
 use tokio::time::timeout;
 
 use crate::config::Gid;
 use crate::net::{ATTEMPT_PATIENCE, Net, Sockets, Target};
 
-/// Members of this process directly, and all others over sockets.
+/// What is proposed to members of this process goes there directly, all else over sockets. They need not be asked:
+/// their `View` shows how they stand.
 #[derive(Clone, Debug)]
 pub(super) struct Inside {
     own: Arc<BTreeMap<Gid, Client>>,
@@ -42,9 +43,7 @@ impl Net for Inside {
     }
 
     async fn query(&self, to: &Target, query: Vec<u8>) -> QueryResult {
-        let Some(member) = self.member(to) else { return self.sockets.query(to, query).await };
-        let end = timeout(ATTEMPT_PATIENCE, member.query(query)).await;
-        end.unwrap_or(Err(QueryError::Timeout))
+        self.sockets.query(to, query).await
     }
 
     async fn sleep(&self, time: Duration) {

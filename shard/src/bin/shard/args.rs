@@ -314,7 +314,7 @@ pub(crate) struct Serve {
     /// Allow addresses that other machines can reach, without encryption or proof of identity
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// Keep the logs of all groups together within so many bytes, or `none`, for no limit
+    /// Keep the logs of all groups together within so many bytes, each within 4 to 64 MiB; or `none`, for no limit
     #[arg(long, value_name = "BYTES|none", default_value_t = LogLimit(Some(shard::server::LOGS_BYTES_MAX)))]
     pub(crate) logs_bytes_max: LogLimit,
 }

@@ -37,6 +37,8 @@ pub(crate) fn show(arguments: &Map) -> Result<(), Failure> {
     if !arguments.watch {
         return print(draw(arguments, &net, style)?.as_bytes());
     }
+    // Who does not say where to look has nothing to watch.
+    arguments.home.place()?;
     let stop = stop_flag()?;
     while !stop.load(Ordering::Relaxed) {
         let next = Instant::now() + PERIOD;
