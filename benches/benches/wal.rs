@@ -29,7 +29,7 @@ fn appends(criterion: &mut Criterion) {
         let mut wal = Wal::open(disk, WalOptions::default()).expect("an empty directory");
         let member = Member { node: 1, incarnation: 0 };
         wal.open_group(Identity { cluster: 1, group: 1, member }).expect("a new group");
-        while wal.prepare_next() {}
+        while wal.spare().step() {}
         let (mut next, mut sequence, mut completed) = (1, 0, Vec::new());
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(format!("batch {batch}"), |bencher| {

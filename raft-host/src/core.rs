@@ -288,9 +288,12 @@ impl<S: Storage, R> HostCore<S, R> {
         }
     }
 
-    /// A snapshot from [`Output::snapshots`] is written whole, or given up.
+    /// A snapshot from [`Output::snapshots`] is written whole, or given up: the status says why.
     pub fn end_snapshot(&mut self, group: GroupId, result: Result<SnapshotMeta, SnapshotError>) {
         if let Some(place) = self.place(group) {
+            if let Err(error) = &result {
+                self.slots[place].snapshot_failed = Some(error.to_string());
+            }
             self.slots[place].guarded(|replica| replica.end_snapshot(result));
             self.touch(place);
         }

@@ -1,7 +1,7 @@
 //! Where the groups of a host keep their logs: in memory, or on a disk that has threads of its own.
 
+mod beside;
 pub(crate) mod log;
-mod snapshots;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,8 +17,8 @@ use raft_storage::{Disk, MemoryStorage, SnapshotReader, Wal};
 
 use crate::mailbox::Mailbox;
 use crate::status::Gauge;
+use beside::{Beside, BesideQueue};
 use log::{LogJob, LogQueue};
-use snapshots::SnapshotQueue;
 
 /// One group's store.
 pub(crate) enum Store {
@@ -53,7 +53,7 @@ impl<D: Disk> OpenSnapshot for SnapshotReader<D> {
 /// The threads that have the disk.
 pub(crate) struct DiskThreads {
     log: Arc<LogQueue>,
-    snapshots: Arc<SnapshotQueue>,
+    beside: Arc<BesideQueue>,
     reader: Arc<dyn OpenSnapshot>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -64,14 +64,14 @@ impl DiskThreads {
     /// # Errors
     /// If the operating system has no threads.
     pub(crate) fn start<D: Disk>(wal: Wal<D>, mailbox: &Arc<Mailbox>) -> io::Result<Self> {
-        let log = Arc::new(LogQueue::default());
-        let snapshots = Arc::new(SnapshotQueue::default());
+        let (log, beside) = (Arc::new(LogQueue::default()), Arc::new(BesideQueue::default()));
         let reader = Arc::new(wal.snapshot_reader());
-        let mut disk = DiskThreads { log, snapshots, reader, threads: Vec::new() };
-        let (log, to) = (disk.log.clone(), mailbox.clone());
-        disk.spawn("raft-log", mailbox, move || log::run(wal, &log, &to))?;
-        let (snapshots, log, to) = (disk.snapshots.clone(), disk.log.clone(), mailbox.clone());
-        disk.spawn("raft-snapshots", mailbox, move || snapshots::run(&snapshots, &log, &to))?;
+        let parts = Beside { writer: wal.snapshot_writer(), spare: wal.spare().clone() };
+        let mut disk = DiskThreads { log, beside, reader, threads: Vec::new() };
+        let (log, beside, to) = (disk.log.clone(), disk.beside.clone(), mailbox.clone());
+        disk.spawn("raft-log", mailbox, move || log::run(wal, &log, &beside, &to))?;
+        let (beside, to) = (disk.beside.clone(), mailbox.clone());
+        disk.spawn("raft-beside", mailbox, move || beside::run(&parts, &beside, &to))?;
         Ok(disk)
     }
 
@@ -105,7 +105,7 @@ impl DiskThreads {
 
     /// Has a snapshot written.
     pub(crate) fn write_snapshot(&self, group: GroupId, job: SnapshotJob) {
-        self.snapshots.push(group, job);
+        self.beside.push(group, job);
     }
 
     pub(crate) fn gauges(&self) -> [Gauge; 2] {
@@ -127,7 +127,7 @@ impl DiskThreads {
     }
 
     fn stop(&self) {
-        self.snapshots.stop();
+        self.beside.stop();
         self.log.stop();
     }
 }

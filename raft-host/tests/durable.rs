@@ -345,7 +345,7 @@ fn a_snapshot_that_finds_no_room_is_named_and_the_log_goes_on() {
     let dir = TempDir::new("full-snapshots");
     let full = Arc::new(AtomicBool::new(true));
     let disk = FileDisk::open(dir.path()).unwrap();
-    let disk = FullDisk { disk, prefix: "staged-", full: full.clone() };
+    let disk = FullDisk { disk, prefix: "beside-", full: full.clone() };
     let mut settings = GroupSettings::default();
     settings.snapshots.state_bytes_max = Some(4000);
     let group = Group::new(1, Journal::default()).with_settings(settings);

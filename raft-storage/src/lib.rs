@@ -32,5 +32,5 @@ pub use disk::{Disk, DiskFile, FileDisk, OpenMode};
 pub use error::WalError;
 pub use memory::MemoryStorage;
 pub use single::WalStorage;
-pub use snapshot::SnapshotReader;
-pub use wal::{Owner, Wal, WalOptions};
+pub use snapshot::{SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use wal::{Owner, Spare, Wal, WalOptions};

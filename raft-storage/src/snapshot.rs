@@ -4,6 +4,9 @@
 //! snapshot's name and the block's number as well. It is filled under a temporary name; sealing syncs
 //! it, renames it and syncs the directory. It counts only once a record in the log names it, and what
 //! no record names is removed when the log is opened.
+//!
+//! Who has the log need not fill it: a [`SnapshotWriter`] fills and syncs a file of its own on any thread, and
+//! sealing then only renames it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -26,7 +29,7 @@ const HEADER_BYTES: u64 = 64;
 const BLOCK_BYTES: usize = 64 * 1024;
 const CRC_BYTES: usize = 4;
 /// A snapshot in the making is synced in steps of so many bytes: in one go at its end, a large one would
-/// keep the log, which has the same thread, waiting for seconds; 4 MiB, for some 10 to 30 ms.
+/// keep the log waiting for seconds, whichever thread it has; 4 MiB, for some 10 to 30 ms.
 const SYNC_STEP_BYTES: usize = 512 << 10;
 
 /// The name of a snapshot's file.
@@ -36,6 +39,11 @@ fn file_name(group: GroupId, last: EntryId) -> String {
 
 fn staged_name(group: GroupId, last: EntryId) -> String {
     format!("staged-{group:016x}-{:016x}-{:016x}", last.index, last.term)
+}
+
+/// The name of one that is filled by a [`SnapshotWriter`]: of the same snapshot one may be received as well.
+fn beside_name(group: GroupId, last: EntryId) -> String {
+    format!("beside-{group:016x}-{:016x}-{:016x}", last.index, last.term)
 }
 
 /// The group and last entry in a file's name.
@@ -77,12 +85,37 @@ fn file_bytes(size: u64) -> u64 {
     HEADER_BYTES + size + size.div_ceil(BLOCK_BYTES as u64) * CRC_BYTES as u64
 }
 
+/// Bytes of contents in a file of so many bytes.
+fn contents_bytes(file_bytes: u64) -> u64 {
+    let body = file_bytes.saturating_sub(HEADER_BYTES);
+    body - body.div_ceil((BLOCK_BYTES + CRC_BYTES) as u64) * CRC_BYTES as u64
+}
+
+fn check_size(meta: &SnapshotMeta, found: u64) -> Result<(), SnapshotError> {
+    let SnapshotMeta { last, size, .. } = meta;
+    match found == *size {
+        true => Ok(()),
+        false => Err(SnapshotError::new(format_args!(
+            "{found} bytes were staged for snapshot {last} of {size} bytes"
+        ))),
+    }
+}
+
 fn failed(what: impl Display) -> impl FnOnce(io::Error) -> SnapshotError {
     move |error| SnapshotError::new(format_args!("can't {what}: {error}"))
 }
 
 /// A snapshot in the making, or why it can't be.
 type Making<F> = Result<Staged<F>, SnapshotError>;
+
+/// One step of it. What has failed once is not gone on with.
+fn go_on<F>(
+    making: &mut Making<F>,
+    step: impl FnOnce(&mut Staged<F>) -> Result<(), SnapshotError>,
+) -> Result<(), SnapshotError> {
+    let done = step(making.as_mut().map_err(|error| error.clone())?);
+    done.inspect_err(|error| *making = Err(error.clone()))
+}
 
 /// The snapshots of all groups.
 #[derive(Debug)]
@@ -97,6 +130,7 @@ pub(crate) struct SnapshotStore<D: Disk> {
 #[derive(Debug)]
 struct Staged<F> {
     file: F,
+    name: String,
     /// Bytes taken so far.
     size: u64,
     /// The block that is not full yet.
@@ -130,7 +164,8 @@ impl<D: Disk> SnapshotStore<D> {
         let names = self.disk.list().map_err(WalError::io("list", "the directory"))?;
         let is_unused = |name: &&String| {
             let named = parse_name(name);
-            name.starts_with("staged-") || named.is_some_and(|id| !self.sealed.contains_key(&id))
+            let is_unsealed = ["staged-", "beside-"].iter().any(|begin| name.starts_with(begin));
+            is_unsealed || named.is_some_and(|id| !self.sealed.contains_key(&id))
         };
         for name in names.iter().filter(is_unused) {
             self.disk.remove(name).map_err(WalError::io("remove", name))?;
@@ -144,22 +179,13 @@ impl<D: Disk> SnapshotStore<D> {
         if chunk.offset == 0 {
             self.staged.remove(&key);
             self.drop_staged_before(group, chunk.snapshot.index);
-            self.staged.insert(key, self.begin(group, chunk.snapshot));
+            let name = staged_name(group, chunk.snapshot);
+            self.staged.insert(key, Staged::begin(&*self.disk, name, group, chunk.snapshot));
         }
-        if let Some(making) = self.staged.get_mut(&key)
-            && let Ok(staged) = making
-            && let Err(error) = staged.take(group, chunk)
-        {
-            *making = Err(error);
+        if let Some(making) = self.staged.get_mut(&key) {
+            // Told when it is sealed.
+            let _ = go_on(making, |staged| staged.take(group, chunk));
         }
-    }
-
-    fn begin(&self, group: GroupId, last: EntryId) -> Result<Staged<D::File>, SnapshotError> {
-        let name = staged_name(group, last);
-        let file = self.disk.open(&name, OpenMode::Create);
-        let file = file.map_err(failed(format_args!("create {name}")))?;
-        file.write_at(&header(group, last), 0).map_err(failed(format_args!("write to {name}")))?;
-        Ok(Staged { file, size: 0, block: Vec::new(), unsynced: 0 })
     }
 
     /// Makes a staged snapshot durable: first its contents, then its name. If it can't be, its file
@@ -171,30 +197,48 @@ impl<D: Disk> SnapshotStore<D> {
     ) -> Result<(), SnapshotError> {
         let sealed = self.try_seal(group, meta);
         if sealed.is_err() {
-            let _ = self.disk.remove(&staged_name(group, meta.last));
+            for name in [staged_name(group, meta.last), beside_name(group, meta.last)] {
+                let _ = self.disk.remove(&name);
+            }
         }
         sealed
     }
 
     fn try_seal(&mut self, group: GroupId, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
-        let (last, size) = (meta.last, meta.size);
-        let staged = self.staged.remove(&(group, last));
-        let mut staged = staged.unwrap_or_else(|| {
-            Err(SnapshotError::new(format_args!("nothing was staged for snapshot {last}")))
-        })?;
-        if staged.size != size {
-            let found = staged.size;
-            return Err(SnapshotError::new(format_args!(
-                "{found} bytes were staged for snapshot {last} of {size} bytes"
-            )));
-        }
-        staged.flush(group, last)?;
-        let (from, to) = (staged_name(group, last), file_name(group, last));
-        staged.file.sync_data().map_err(failed(format_args!("sync {from}")))?;
+        let last = meta.last;
+        let from = match self.staged.remove(&(group, last)) {
+            Some(making) => {
+                let mut staged = making?;
+                check_size(meta, staged.size)?;
+                staged.finish(group, last)?;
+                staged.name
+            }
+            None => self.finished_beside(group, meta)?,
+        };
+        let to = file_name(group, last);
         self.disk.rename(&from, &to).map_err(failed(format_args!("rename {from}")))?;
         self.disk.sync_dir().map_err(failed(format_args!("sync the directory of {to}")))?;
-        self.sealed.insert((group, last), size);
+        self.sealed.insert((group, last), meta.size);
         Ok(())
+    }
+
+    /// The file of a snapshot that a [`SnapshotWriter`] has finished.
+    fn finished_beside(
+        &self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+    ) -> Result<String, SnapshotError> {
+        let (name, last) = (beside_name(group, meta.last), meta.last);
+        let file =
+            self.disk.open(&name, OpenMode::Existing).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    SnapshotError::new(format_args!("nothing was staged for snapshot {last}"))
+                }
+                _ => failed(format_args!("open {name}"))(error),
+            })?;
+        let bytes = file.len().map_err(failed(format_args!("ask for the length of {name}")))?;
+        check_size(meta, contents_bytes(bytes))?;
+        Ok(name)
     }
 
     /// Whether a record may name this snapshot.
@@ -250,6 +294,10 @@ impl<D: Disk> SnapshotStore<D> {
         Ok(SnapshotChunk::new(meta.last, offset, Bytes::from(data)))
     }
 
+    pub(crate) fn writer(&self) -> SnapshotWriter<D> {
+        SnapshotWriter { disk: self.disk.clone() }
+    }
+
     pub(crate) fn reader(&self) -> SnapshotReader<D> {
         SnapshotReader { disk: self.disk.clone() }
     }
@@ -288,6 +336,24 @@ fn check_file<D: Disk>(disk: &D, group: GroupId, meta: &SnapshotMeta) -> Result<
 }
 
 impl<F: DiskFile> Staged<F> {
+    fn begin<D: Disk<File = F>>(
+        disk: &D,
+        name: String,
+        group: GroupId,
+        last: EntryId,
+    ) -> Result<Self, SnapshotError> {
+        let file = disk.open(&name, OpenMode::Create);
+        let file = file.map_err(failed(format_args!("create {name}")))?;
+        file.write_at(&header(group, last), 0).map_err(failed(format_args!("write to {name}")))?;
+        Ok(Staged { file, name, size: 0, block: Vec::new(), unsynced: 0 })
+    }
+
+    /// Its contents are durable then.
+    fn finish(&mut self, group: GroupId, last: EntryId) -> Result<(), SnapshotError> {
+        self.flush(group, last)?;
+        self.file.sync_data().map_err(failed(format_args!("sync {}", self.name)))
+    }
+
     fn take(&mut self, group: GroupId, chunk: &SnapshotChunk) -> Result<(), SnapshotError> {
         if chunk.offset != self.size {
             let (found, expected) = (chunk.offset, self.size);
@@ -317,7 +383,7 @@ impl<F: DiskFile> Staged<F> {
         let number = (self.size - self.block.len() as u64) / BLOCK_BYTES as u64;
         let crc = block_crc(group, last, number, &self.block);
         self.block.extend_from_slice(&crc.to_le_bytes());
-        let name = staged_name(group, last);
+        let name = &self.name;
         let written = self.file.write_at(&self.block, block_offset(number));
         written.map_err(failed(format_args!("write to {name}")))?;
         self.unsynced += self.block.len();
@@ -327,6 +393,91 @@ impl<F: DiskFile> Staged<F> {
             self.file.sync_data().map_err(failed(format_args!("sync {name}")))?;
         }
         Ok(())
+    }
+}
+
+/// Fills snapshots beside the log, on any thread, so that no flush of the log waits for theirs. One for each
+/// [`Wal`](crate::Wal), which then [seals](crate::Wal::seal) what it has finished.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use bytes::Bytes;
+/// use raft_core::membership::Membership;
+/// use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
+/// use raft_core::storage::Completion;
+/// use raft_core::types::EntryId;
+/// use raft_storage::{FileDisk, Wal, WalOptions};
+///
+/// # let directory = std::env::temp_dir().join(format!("raft-snapshot-writer-{}", std::process::id()));
+/// let mut wal = Wal::open(FileDisk::open(&directory)?, WalOptions::default())?;
+/// let (group, last) = (1, EntryId { index: 9, term: 2 });
+/// let mut file = wal.snapshot_writer().begin(group, last)?;
+/// file.append(&SnapshotChunk::new(last, 0, Bytes::from_static(b"state")))?;
+/// file.finish()?;
+///
+/// wal.seal(group, Arc::new(SnapshotMeta { last, membership: Membership::trusted([1])?, size: 5 }));
+/// let mut completions = Vec::new();
+/// wal.poll(&mut completions);
+/// assert!(matches!(completions[..], [(1, Completion::Sealed(_))]));
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SnapshotWriter<D: Disk> {
+    disk: Arc<D>,
+}
+
+impl<D: Disk> SnapshotWriter<D> {
+    /// Begins a snapshot, anew if it was begun before: nobody may be at it any more.
+    ///
+    /// # Errors
+    /// If its file can't be created or written.
+    pub fn begin(&self, group: GroupId, last: EntryId) -> Result<SnapshotFile<D>, SnapshotError> {
+        let making = Staged::begin(&*self.disk, beside_name(group, last), group, last);
+        let disk = self.disk.clone();
+        let mut file = SnapshotFile { disk, group, last, making, is_finished: false };
+        go_on(&mut file.making, |_| Ok(()))?;
+        Ok(file)
+    }
+}
+
+/// A snapshot that a [`SnapshotWriter`] has begun. Its file is removed when this is dropped without having been
+/// finished: it would fill the disk that a snapshot is there to relieve.
+#[derive(Debug)]
+pub struct SnapshotFile<D: Disk> {
+    disk: Arc<D>,
+    group: GroupId,
+    last: EntryId,
+    making: Making<D::File>,
+    is_finished: bool,
+}
+
+impl<D: Disk> SnapshotFile<D> {
+    /// Appends what comes next. What was appended is synced in steps of 512 KiB.
+    ///
+    /// # Errors
+    /// If the chunk is not the next one, or can't be written. All that follows has the same error then.
+    pub fn append(&mut self, chunk: &SnapshotChunk) -> Result<(), SnapshotError> {
+        go_on(&mut self.making, |staged| staged.take(self.group, chunk))
+    }
+
+    /// Makes its contents durable. It may be sealed now.
+    ///
+    /// # Errors
+    /// If they can't be written, or something before could not.
+    pub fn finish(mut self) -> Result<(), SnapshotError> {
+        go_on(&mut self.making, |staged| staged.finish(self.group, self.last))?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl<D: Disk> Drop for SnapshotFile<D> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let _ = self.disk.remove(&beside_name(self.group, self.last));
+        }
     }
 }
 
@@ -360,8 +511,7 @@ impl<D: Disk> SnapshotReader<D> {
         let open = |what| failed(format!("{what} {name}"));
         let file = self.disk.open(&name, OpenMode::Existing).map_err(open("open"))?;
         let stored = file.len().map_err(open("ask for the length of"))?;
-        let body = stored.saturating_sub(HEADER_BYTES);
-        let size = body - body.div_ceil((BLOCK_BYTES + CRC_BYTES) as u64) * CRC_BYTES as u64;
+        let size = contents_bytes(stored);
         Ok(Contents { file, name, group, last, size, position: 0, block: None })
     }
 }

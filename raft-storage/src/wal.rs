@@ -30,11 +30,12 @@ use raft_core::types::{ClusterId, EntryId, GroupId, Identity, LogIndex, NodeId};
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::memory::ReadBudget;
-use crate::snapshot::{SnapshotReader, SnapshotStore};
+use crate::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
 use batch::{Builder, Header, Place, block_text};
 use group::Group;
 use index::{Extent, Ledger};
 use segment::{Begun, Segments, segment_name};
+pub use spare::Spare;
 
 mod batch;
 mod codec;
@@ -43,6 +44,7 @@ mod index;
 mod record;
 mod recovery;
 mod segment;
+mod spare;
 
 /// The name of the lock file.
 const LOCK: &str = "lock";
@@ -252,13 +254,19 @@ impl<D: Disk> Wal<D> {
         self.snapshots.stage(group, chunk);
     }
 
-    /// Seals a staged snapshot: contents, name and directory are durable when its completion is there.
+    /// Seals a snapshot that was staged, or finished by the [writer](Self::snapshot_writer): contents, name and
+    /// directory are durable when its completion is there.
     pub fn seal(&mut self, group: GroupId, meta: Arc<SnapshotMeta>) {
         let completion = match self.snapshots.seal(group, &meta) {
             Ok(()) => Completion::Sealed(meta),
             Err(error) => Completion::SealFailed(meta.last, error),
         };
         self.completions.push((group, completion));
+    }
+
+    /// Fills snapshots on any thread, instead of [`stage`](Self::stage).
+    pub fn snapshot_writer(&self) -> SnapshotWriter<D> {
+        self.snapshots.writer()
     }
 
     /// Reads snapshots, on any thread.
@@ -328,10 +336,9 @@ impl<D: Disk> Wal<D> {
         completions.append(&mut self.completions);
     }
 
-    /// One step towards the next segment, to be called when there is nothing better to do: a segment
-    /// full of zeroes is flushed twice as fast as one that grows. Answers whether there is more to do.
-    pub fn prepare_next(&mut self) -> bool {
-        self.failed.is_none() && self.segments.prepare_next()
+    /// The next segment in the making: whoever has nothing better to do makes it, on any thread.
+    pub fn spare(&self) -> &Spare<D> {
+        &self.segments.spare
     }
 
     /// Bytes that the segments hold for a group. 0 if there is no such group.

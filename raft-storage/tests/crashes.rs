@@ -40,7 +40,7 @@ fn one_idle_one_busy(life: &mut Life<'_>) {
             life.snapshot(2);
         }
         if index % 10 == 0 {
-            while life.wal.prepare_next() {}
+            while life.wal.spare().step() {}
         }
     }
     life.flush();

@@ -172,6 +172,30 @@ fn a_process_that_ends_while_its_log_waits_has_written_nothing_of_it() {
 }
 
 #[test]
+fn a_segment_that_can_not_be_made_ahead_is_made_when_it_is_needed() {
+    let disk = Crowded::new();
+    let mut wal = Wal::open(disk.clone(), options()).unwrap();
+    wal.open_group(ID).unwrap();
+    let spare = wal.spare().clone();
+    disk.crowd(true);
+    assert!(spare.is_wanted() && !spare.step() && !spare.is_wanted());
+    disk.crowd(false);
+    assert!(!spare.step(), "it is not tried again for this segment");
+    for index in 1..=4 {
+        append(&mut wal, index);
+        assert_eq!(flush(&mut wal), [index]);
+    }
+    assert!(spare.is_wanted(), "the next one has begun");
+    while spare.step() {}
+    assert!(!spare.is_wanted());
+    for index in 5..=8 {
+        append(&mut wal, index);
+        assert_eq!(flush(&mut wal), [index]);
+    }
+    assert!(spare.is_wanted(), "it was taken");
+}
+
+#[test]
 fn a_new_log_without_a_descriptor_is_refused() {
     let disk = Crowded::new();
     let mut wal = Wal::open(disk.clone(), options()).unwrap();

@@ -36,6 +36,11 @@ fn of_snapshots() {
 }
 
 #[test]
+fn of_snapshots_that_are_written_beside_the_log() {
+    is_noticed(Skip::Data("beside-"));
+}
+
+#[test]
 fn of_the_directory() {
     is_noticed(Skip::Directory);
 }

@@ -215,7 +215,7 @@ impl Pair {
                 self.batch();
             }
             Op::Batch => self.batch(),
-            Op::Prepare => while self.wal().prepare_next() {},
+            Op::Prepare => while self.wal().spare().step() {},
             Op::Reopen => self.reopen(),
         }
     }

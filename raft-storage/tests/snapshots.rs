@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::membership::Membership;
-use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
+use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta};
 use raft_core::storage::Completion;
 use raft_core::types::{EntryId, GroupId, Identity, Member};
-use raft_storage::{Disk, Wal, WalOptions};
+use raft_storage::{Disk, SnapshotFile, Wal, WalOptions};
 use simulator::disk::SimDisk;
 
 const GROUP: GroupId = 7;
@@ -39,7 +39,8 @@ fn seal(wal: &mut Wal<SimDisk>, index: u64, size: u64) -> bool {
 
 fn files(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.list().expect("the disk lists");
-    names.retain(|name| name.starts_with("staged-") || name.starts_with("snapshot-"));
+    let begins = ["staged-", "beside-", "snapshot-"];
+    names.retain(|name| begins.iter().any(|begin| name.starts_with(begin)));
     names
 }
 
@@ -84,4 +85,62 @@ fn a_large_one_is_synced_step_by_step() {
     // One go at the end would find 24,000 sectors to be written.
     assert!(most < 9000, "{most} sectors for one sync");
     assert!(seal(&mut wal, 5, 12 << 20));
+}
+
+/// Writes a snapshot of so many bytes beside the log, but for its end.
+fn write(
+    wal: &Wal<SimDisk>,
+    index: u64,
+    bytes: usize,
+) -> Result<SnapshotFile<SimDisk>, SnapshotError> {
+    let last = EntryId::new(index, 1);
+    let mut file = wal.snapshot_writer().begin(GROUP, last)?;
+    for offset in (0..bytes).step_by(1000) {
+        let data = Bytes::from(vec![7; (bytes - offset).min(1000)]);
+        file.append(&SnapshotChunk::new(last, offset as u64, data))?;
+    }
+    Ok(file)
+}
+
+#[test]
+fn one_that_was_written_beside_the_log_is_sealed_as_it_was_finished() {
+    let disk = SimDisk::new();
+    let mut wal = open(&disk);
+    let file = write(&wal, 5, 200_000).unwrap();
+    assert!(!seal(&mut wal, 5, 200_000 - 1), "it is not that long");
+    drop(file);
+    assert_eq!(files(&disk), [""; 0], "and it was never finished");
+    assert!(!seal(&mut wal, 5, 200_000));
+    write(&wal, 5, 200_000).unwrap().finish().unwrap();
+    assert!(seal(&mut wal, 5, 200_000));
+    assert_eq!(files(&disk).len(), 1);
+    let mut source = wal.snapshot_reader().open(GROUP, EntryId::new(5, 1)).unwrap();
+    let (mut contents, mut buffer) = (Vec::new(), vec![0; 5000]);
+    while let n @ 1.. = source.read(&mut buffer).unwrap() {
+        contents.extend_from_slice(&buffer[..n]);
+    }
+    assert!(contents == vec![7; 200_000]);
+}
+
+#[test]
+fn one_that_is_written_beside_the_log_goes_where_it_fails() {
+    let disk = SimDisk::new();
+    let mut wal = open(&disk);
+    disk.full_after(Some(100_000));
+    assert!(write(&wal, 5, 200_000).is_err());
+    assert_eq!(files(&disk), [""; 0]);
+    disk.full_after(Some(10));
+    assert!(write(&wal, 5, 10).is_err(), "not even its header");
+    assert_eq!(files(&disk), [""; 0]);
+    disk.mend();
+    let mut file = write(&wal, 5, 1000).unwrap();
+    let gap = SnapshotChunk::new(EntryId::new(5, 1), 1001, Bytes::from_static(b"gap"));
+    assert!(file.append(&gap).is_err());
+    let next = SnapshotChunk::new(EntryId::new(5, 1), 1000, Bytes::from_static(b"next"));
+    assert!(file.append(&next).is_err() && file.finish().is_err(), "nothing follows a gap");
+    assert!(!seal(&mut wal, 5, 1000));
+    // While one is received, the same may be written.
+    stage(&mut wal, GROUP, 5, 0, 1000);
+    write(&wal, 5, 1000).unwrap().finish().unwrap();
+    assert!(seal(&mut wal, 5, 1000) && seal(&mut wal, 5, 1000));
 }

@@ -455,7 +455,7 @@ impl MemberDisk {
             self.write(true);
         } else if self.jobs.is_empty() && self.dice.coin() {
             // As the thread does while there is nothing better to do.
-            while wal.prepare_next() {}
+            while wal.spare().step() {}
         }
         self.durable.catch_up(&self.sim, self.identity.group);
     }

@@ -9,11 +9,9 @@ use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::types::{GroupId, LogIndex};
 use raft_storage::{Disk, Wal, WalError};
 
+use super::beside::BesideQueue;
 use crate::mailbox::Mailbox;
 use crate::status::Gauge;
-
-/// So many bytes of chunks of snapshots may wait; whoever writes one waits for room.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// How often a log that has no file descriptor for its next segment asks for one.
 const REST: Duration = Duration::from_millis(20);
@@ -41,29 +39,12 @@ struct Jobs {
 pub(crate) struct LogQueue {
     jobs: Mutex<Jobs>,
     arrived: Condvar,
-    /// Chunks have left.
-    room: Condvar,
 }
 
 impl LogQueue {
     /// Hands in a job; [`notify`](Self::notify) follows once for all of a turn.
     pub(crate) fn push(&self, group: GroupId, job: LogJob) {
         self.jobs.lock().push(group, job);
-    }
-
-    /// Hands in a chunk once there is room for it; `false` if it is over.
-    pub(super) fn push_chunk(&self, group: GroupId, chunk: SnapshotChunk) -> bool {
-        let mut jobs = self.jobs.lock();
-        while jobs.chunk_bytes >= CHUNK_BYTES_MAX && !jobs.stop {
-            self.room.wait(&mut jobs);
-        }
-        if jobs.stop {
-            return false;
-        }
-        jobs.push(group, LogJob::Stage(chunk));
-        drop(jobs);
-        self.arrived.notify_one();
-        true
     }
 
     pub(super) fn notify(&self) {
@@ -76,7 +57,6 @@ impl LogQueue {
     pub(super) fn stop(&self) {
         self.jobs.lock().stop = true;
         self.arrived.notify_one();
-        self.room.notify_all();
     }
 
     /// What waits for the thread; what it is flushing has left the queue.
@@ -84,8 +64,9 @@ impl LogQueue {
         let jobs = self.jobs.lock();
         // Each group's limit on undurable bytes is what bounds the entries.
         let entries = Gauge { name: "log", bytes: jobs.entry_bytes as u64, bytes_max: None };
-        let (bytes, bytes_max) = (jobs.chunk_bytes as u64, Some(CHUNK_BYTES_MAX as u64));
-        [entries, Gauge { name: "snapshots", bytes, bytes_max }]
+        // Of snapshots that are received: one at most of each group.
+        let chunks = Gauge { name: "snapshots", bytes: jobs.chunk_bytes as u64, bytes_max: None };
+        [entries, chunks]
     }
 
     /// Why the log waits, if it does.
@@ -108,11 +89,6 @@ impl LogQueue {
         !jobs.stop
     }
 
-    fn is_idle(&self) -> bool {
-        let jobs = self.jobs.lock();
-        jobs.waiting.is_empty() && !jobs.stop
-    }
-
     /// Waits for jobs and swaps them into the empty `taken`; `false` when it is over.
     fn take(&self, taken: &mut Vec<(GroupId, LogJob)>) -> bool {
         let mut jobs = self.jobs.lock();
@@ -120,9 +96,7 @@ impl LogQueue {
             self.arrived.wait(&mut jobs);
         }
         jobs.entry_bytes = 0;
-        if std::mem::take(&mut jobs.chunk_bytes) > 0 {
-            self.room.notify_all();
-        }
+        jobs.chunk_bytes = 0;
         std::mem::swap(&mut jobs.waiting, taken);
         !taken.is_empty()
     }
@@ -140,12 +114,18 @@ impl Jobs {
 }
 
 /// The log's thread.
-pub(super) fn run<D: Disk>(mut wal: Wal<D>, queue: &LogQueue, mailbox: &Mailbox) {
+pub(super) fn run<D: Disk>(
+    mut wal: Wal<D>,
+    queue: &LogQueue,
+    beside: &BesideQueue,
+    mailbox: &Mailbox,
+) {
     let mut jobs = Vec::new();
     let mut completions = Vec::new();
     loop {
-        // A segment of zeroes, made while there is nothing better to do, is flushed faster.
-        while queue.is_idle() && wal.prepare_next() {}
+        if wal.spare().is_wanted() {
+            beside.want_spare();
+        }
         if !queue.take(&mut jobs) {
             return;
         }

@@ -18,7 +18,8 @@ use super::batch::{self, Builder, Fault, Header, Place};
 use super::codec::is_zero;
 use super::group::Stored;
 use super::index::Ledger;
-use super::segment::{NEXT, SPARE, Segment, SegmentHeader, Segments, segment_name, segment_number};
+use super::segment::{NEXT, Segment, SegmentHeader, Segments, segment_name, segment_number};
+use super::spare::SPARE;
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
 

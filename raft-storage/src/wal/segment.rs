@@ -8,6 +8,7 @@ use raft_core::checksum::crc32c;
 
 use super::batch::Place;
 use super::codec::{u32_at, u64_at};
+use super::spare::{SPARE, Spare};
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
 
@@ -17,13 +18,8 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"RAFT-WAL";
 const CRC: usize = SECTOR_BYTES - 4;
 
-/// The next segment, being filled with zeroes ahead of its use.
-pub(crate) const SPARE: &str = "spare";
 /// The next segment, made at the last moment because no spare was ready.
 pub(crate) const NEXT: &str = "next";
-
-/// How much of the spare one step fills.
-const PREPARE_STEP_BYTES: u64 = 1 << 20;
 
 /// The name of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
@@ -119,7 +115,7 @@ pub(crate) struct Segments<D: Disk> {
     /// Where the next batch begins in the last segment.
     position: u64,
     length: u64,
-    spare: Spare<D::File>,
+    pub(crate) spare: Spare<D>,
 }
 
 /// Whether a segment was begun.
@@ -130,22 +126,10 @@ pub(crate) enum Begun {
     NotYet(WalError),
 }
 
-/// The segment that is being prepared.
-#[derive(Debug)]
-enum Spare<F> {
-    None,
-    Filling {
-        file: F,
-        filled: u64,
-    },
-    Ready(F),
-    /// It could not be prepared. Not tried again before the next segment has begun.
-    Failed,
-}
-
 impl<D: Disk> Segments<D> {
     pub(crate) fn new(disk: Arc<D>, length: u64) -> Self {
-        Segments { disk, files: BTreeMap::new(), position: 0, length, spare: Spare::None }
+        let spare = Spare::new(disk.clone(), length);
+        Segments { disk, files: BTreeMap::new(), position: 0, length, spare }
     }
 
     /// Takes over a segment that recovery has read, whose next free byte is at `position`.
@@ -198,52 +182,22 @@ impl<D: Disk> Segments<D> {
         file.sync_data().map_err(WalError::io("sync", name))?;
         let to = segment_name(number);
         self.disk.rename(name, &to).map_err(WalError::io("rename a file to", &to))?;
+        self.spare.want_next();
         self.disk.sync_dir().map_err(WalError::io("sync the directory of", &to))?;
         self.adopt(number, Segment { file, length }, SECTOR_BYTES as u64);
         Ok(Begun::Begun)
     }
 
-    fn take_spare(&mut self, length: u64) -> Result<(&'static str, D::File), WalError> {
+    fn take_spare(&self, length: u64) -> Result<(&'static str, D::File), WalError> {
         if length == self.length
-            && let Spare::Ready(_) = self.spare
-            && let Spare::Ready(file) = std::mem::replace(&mut self.spare, Spare::None)
+            && let Some(file) = self.spare.take()
         {
             return Ok((SPARE, file));
-        }
-        if let Spare::Failed = self.spare {
-            self.spare = Spare::None;
         }
         let file = self.disk.open(NEXT, OpenMode::Create).map_err(WalError::io("create", NEXT))?;
         // Bytes that were never written read as zero as well; they only cost more to flush.
         file.set_len(length).map_err(WalError::io("lengthen", NEXT))?;
         Ok((NEXT, file))
-    }
-
-    /// One step towards the next segment; whether there is more to do. A failure is no fault of the
-    /// log's: the next segment is then made when it is needed.
-    pub(crate) fn prepare_next(&mut self) -> bool {
-        let spare = std::mem::replace(&mut self.spare, Spare::Failed);
-        match self.prepare(spare) {
-            Ok(spare) => self.spare = spare,
-            Err(_) => {
-                let _ = self.disk.remove(SPARE);
-            }
-        }
-        matches!(self.spare, Spare::Filling { .. })
-    }
-
-    fn prepare(&self, spare: Spare<D::File>) -> io::Result<Spare<D::File>> {
-        let (file, filled) = match spare {
-            Spare::None => (self.disk.open(SPARE, OpenMode::Create)?, 0),
-            Spare::Filling { file, filled } => (file, filled),
-            Spare::Ready(_) | Spare::Failed => return Ok(spare),
-        };
-        let step = (self.length - filled).min(PREPARE_STEP_BYTES);
-        file.write_at(&vec![0; step as usize], filled)?;
-        // Flushed piece by piece, so that no flush of the log waits long behind it.
-        file.sync_data()?;
-        let filled = filled + step;
-        Ok(if filled < self.length { Spare::Filling { file, filled } } else { Spare::Ready(file) })
     }
 
     /// Writes a batch at the head.

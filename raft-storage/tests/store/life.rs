@@ -125,17 +125,20 @@ impl<'a> Life<'a> {
         self.sealed.contains(&(id, last)).then_some(meta)
     }
 
+    /// Stages a snapshot, or writes it beside the log.
     fn stage(&mut self, id: GroupId, last: EntryId, size: u64) {
         let contents = Bytes::from(snapshot_contents(id, last, size));
-        let mut offset = 0;
-        loop {
+        let offsets = (0..contents.len().max(1)).step_by(1000);
+        let chunks = offsets.map(|offset| {
             let data = contents.slice(offset..(offset + 1000).min(contents.len()));
-            let length = data.len();
-            self.wal.stage(id, &SnapshotChunk::new(last, offset as u64, data));
-            offset += length;
-            if offset == contents.len() {
-                return;
-            }
+            SnapshotChunk::new(last, offset as u64, data)
+        });
+        if self.dice.below(2) == 0 {
+            return chunks.for_each(|chunk| self.wal.stage(id, &chunk));
+        }
+        if let Ok(mut file) = self.wal.snapshot_writer().begin(id, last) {
+            let is_whole = chunks.map(|chunk| file.append(&chunk)).all(|it| it.is_ok());
+            assert_eq!(file.finish().is_ok(), is_whole && !self.is_over());
         }
     }
 
@@ -201,7 +204,7 @@ impl Life<'_> {
                 let through = self.dice.below(self.group(id).last() + 1);
                 self.compact(id, through);
             }
-            60..63 => while self.wal.prepare_next() {},
+            60..63 => while self.wal.spare().step() {},
             63..97 => self.step(),
             _ => self.flush(),
         }

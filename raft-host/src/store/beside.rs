@@ -1,0 +1,121 @@
+//! The thread that has the disk beside the log: it writes snapshots, while state machines go on applying, and fills
+//! the log's next segment with zeroes. It does so in steps and rests in between, so that the log's flushes have the
+//! disk for at least half of the time.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use raft_core::replica::SnapshotJob;
+use raft_core::snapshot::{SnapshotError, SnapshotMeta};
+use raft_core::types::GroupId;
+use raft_storage::{Disk, SnapshotWriter, Spare};
+
+use crate::mailbox::Mailbox;
+
+/// The longest rest between two steps: what took longer has let others wait because the disk is busy anyway.
+const REST_MAX: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Jobs {
+    snapshots: VecDeque<(GroupId, SnapshotJob)>,
+    wants_spare: bool,
+    stop: bool,
+}
+
+enum Job {
+    Snapshot(GroupId, SnapshotJob),
+    Spare,
+}
+
+/// What is to be done; snapshots at most one of each group.
+#[derive(Default)]
+pub(super) struct BesideQueue {
+    jobs: Mutex<Jobs>,
+    arrived: Condvar,
+}
+
+impl BesideQueue {
+    pub(super) fn push(&self, group: GroupId, job: SnapshotJob) {
+        self.jobs.lock().snapshots.push_back((group, job));
+        self.arrived.notify_one();
+    }
+
+    /// The log's next segment is to be made.
+    pub(super) fn want_spare(&self) {
+        self.jobs.lock().wants_spare = true;
+        self.arrived.notify_one();
+    }
+
+    /// The thread is to end: what is not written would be of use to nobody.
+    pub(super) fn stop(&self) {
+        self.jobs.lock().stop = true;
+        self.arrived.notify_one();
+    }
+
+    fn is_over(&self) -> bool {
+        self.jobs.lock().stop
+    }
+
+    fn take(&self) -> Option<Job> {
+        let mut jobs = self.jobs.lock();
+        loop {
+            if jobs.stop {
+                return None;
+            }
+            if std::mem::take(&mut jobs.wants_spare) {
+                return Some(Job::Spare);
+            }
+            if let Some((group, job)) = jobs.snapshots.pop_front() {
+                return Some(Job::Snapshot(group, job));
+            }
+            self.arrived.wait(&mut jobs);
+        }
+    }
+}
+
+/// The parts of a disk that the thread has.
+pub(super) struct Beside<D: Disk> {
+    pub(super) writer: SnapshotWriter<D>,
+    pub(super) spare: Spare<D>,
+}
+
+/// The thread.
+pub(super) fn run<D: Disk>(disk: &Beside<D>, queue: &BesideQueue, mailbox: &Mailbox) {
+    while let Some(job) = queue.take() {
+        match job {
+            Job::Spare => while !queue.is_over() && paced(|| disk.spare.step()) {},
+            Job::Snapshot(group, job) => {
+                mailbox.snapshot_ended(group, write(disk, queue, group, job));
+            }
+        }
+    }
+}
+
+fn write<D: Disk>(
+    disk: &Beside<D>,
+    queue: &BesideQueue,
+    group: GroupId,
+    job: SnapshotJob,
+) -> Result<SnapshotMeta, SnapshotError> {
+    let mut file = disk.writer.begin(group, job.last())?;
+    let meta = job.run(&mut |chunk| {
+        if queue.is_over() {
+            return Err(SnapshotError::new("the host is shutting down"));
+        }
+        // A snapshot may take long, and the log may need its next segment before it has ended.
+        paced(|| disk.spare.step());
+        paced(|| file.append(&chunk))
+    })?;
+    file.finish()?;
+    Ok(meta)
+}
+
+/// Rests after a step for as long as it took.
+fn paced<T>(step: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = step();
+    thread::sleep(began.elapsed().min(REST_MAX));
+    done
+}
