@@ -66,7 +66,9 @@ impl DiskThreads {
     pub(crate) fn start<D: Disk>(wal: Wal<D>, mailbox: &Arc<Mailbox>) -> io::Result<Self> {
         let (log, beside) = (Arc::new(LogQueue::default()), Arc::new(BesideQueue::default()));
         let reader = Arc::new(wal.snapshot_reader());
-        let parts = Beside { writer: wal.snapshot_writer(), spare: wal.spare().clone() };
+        let (writer, spare, trash) =
+            (wal.snapshot_writer(), wal.spare().clone(), wal.remove_beside());
+        let parts = Beside { writer, spare, trash };
         let mut disk = DiskThreads { log, beside, reader, threads: Vec::new() };
         let (log, beside, to) = (disk.log.clone(), disk.beside.clone(), mailbox.clone());
         disk.spawn("raft-log", mailbox, move || log::run(wal, &log, &beside, &to))?;

@@ -26,6 +26,7 @@ mod error;
 pub mod memory;
 mod single;
 mod snapshot;
+mod trash;
 pub mod wal;
 
 pub use disk::{Disk, DiskFile, FileDisk, OpenMode};
@@ -33,4 +34,5 @@ pub use error::WalError;
 pub use memory::MemoryStorage;
 pub use single::WalStorage;
 pub use snapshot::{SnapshotFile, SnapshotReader, SnapshotWriter};
+pub use trash::Trash;
 pub use wal::{Owner, Spare, Wal, WalOptions};

@@ -21,6 +21,7 @@ use raft_core::types::{EntryId, GroupId, LogIndex};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::WalError;
+use crate::trash::{self, Reading, Trash};
 
 const MAGIC: &[u8; 8] = b"RAFTSNAP";
 const VERSION: u32 = 1;
@@ -121,6 +122,7 @@ fn go_on<F>(
 #[derive(Debug)]
 pub(crate) struct SnapshotStore<D: Disk> {
     disk: Arc<D>,
+    trash: Trash<D>,
     staged: BTreeMap<(GroupId, EntryId), Making<D::File>>,
     /// Sizes of the sealed ones.
     sealed: BTreeMap<(GroupId, EntryId), u64>,
@@ -143,6 +145,7 @@ impl<D: Disk> SnapshotStore<D> {
     /// The snapshots that the log names.
     pub(crate) fn open(
         disk: Arc<D>,
+        trash: Trash<D>,
         latest: impl Iterator<Item = (GroupId, Arc<SnapshotMeta>)>,
     ) -> Result<Self, WalError> {
         let mut sealed = BTreeMap::new();
@@ -150,7 +153,7 @@ impl<D: Disk> SnapshotStore<D> {
             check_file(&*disk, group, &meta)?;
             sealed.insert((group, meta.last), meta.size);
         }
-        Ok(SnapshotStore { disk, staged: BTreeMap::new(), sealed })
+        Ok(SnapshotStore { disk, trash, staged: BTreeMap::new(), sealed })
     }
 
     /// Whether there are any files of snapshots, whoever needs them.
@@ -164,8 +167,9 @@ impl<D: Disk> SnapshotStore<D> {
         let names = self.disk.list().map_err(WalError::io("list", "the directory"))?;
         let is_unused = |name: &&String| {
             let named = parse_name(name);
-            let is_unsealed = ["staged-", "beside-"].iter().any(|begin| name.starts_with(begin));
-            is_unsealed || named.is_some_and(|id| !self.sealed.contains_key(&id))
+            let is_left =
+                ["staged-", "beside-", trash::PREFIX].iter().any(|begin| name.starts_with(begin));
+            is_left || named.is_some_and(|id| !self.sealed.contains_key(&id))
         };
         for name in names.iter().filter(is_unused) {
             self.disk.remove(name).map_err(WalError::io("remove", name))?;
@@ -252,7 +256,7 @@ impl<D: Disk> SnapshotStore<D> {
         self.sealed.retain(|(of, id), _| {
             let stays = *of != group || id.index >= last.index;
             if !stays {
-                let _ = self.disk.remove(&file_name(group, *id));
+                self.trash.throw_away(&file_name(group, *id));
             }
             stays
         });
@@ -265,7 +269,7 @@ impl<D: Disk> SnapshotStore<D> {
         self.staged.retain(|(of, id), _| {
             let stays = *of != group || id.index >= index;
             if !stays {
-                let _ = self.disk.remove(&staged_name(group, *id));
+                self.trash.throw_away(&staged_name(group, *id));
             }
             stays
         });
@@ -299,7 +303,7 @@ impl<D: Disk> SnapshotStore<D> {
     }
 
     pub(crate) fn reader(&self) -> SnapshotReader<D> {
-        SnapshotReader { disk: self.disk.clone() }
+        SnapshotReader { disk: self.disk.clone(), trash: self.trash.clone() }
     }
 }
 
@@ -485,11 +489,12 @@ impl<D: Disk> Drop for SnapshotFile<D> {
 #[derive(Debug)]
 pub struct SnapshotReader<D: Disk> {
     disk: Arc<D>,
+    trash: Trash<D>,
 }
 
 impl<D: Disk> Clone for SnapshotReader<D> {
     fn clone(&self) -> Self {
-        SnapshotReader { disk: self.disk.clone() }
+        SnapshotReader { disk: self.disk.clone(), trash: self.trash.clone() }
     }
 }
 
@@ -506,19 +511,21 @@ impl<D: Disk> SnapshotReader<D> {
         Ok(Box::new(self.contents(group, last)?))
     }
 
-    fn contents(&self, group: GroupId, last: EntryId) -> Result<Contents<D::File>, SnapshotError> {
+    fn contents(&self, group: GroupId, last: EntryId) -> Result<Contents<D>, SnapshotError> {
+        let reading = self.trash.reading();
         let name = file_name(group, last);
         let open = |what| failed(format!("{what} {name}"));
         let file = self.disk.open(&name, OpenMode::Existing).map_err(open("open"))?;
         let stored = file.len().map_err(open("ask for the length of"))?;
         let size = contents_bytes(stored);
-        Ok(Contents { file, name, group, last, size, position: 0, block: None })
+        Ok(Contents { file, _reading: reading, name, group, last, size, position: 0, block: None })
     }
 }
 
 /// The contents of an open snapshot file.
-struct Contents<F> {
-    file: F,
+struct Contents<D: Disk> {
+    file: D::File,
+    _reading: Reading<D>,
     name: String,
     group: GroupId,
     last: EntryId,
@@ -528,7 +535,7 @@ struct Contents<F> {
     block: Option<(u64, Vec<u8>)>,
 }
 
-impl<F: DiskFile> Contents<F> {
+impl<D: Disk> Contents<D> {
     /// Damage is told from a disk that does not answer: only the first says that the store is lost.
     fn read_block(&mut self, number: u64) -> Result<(), LogReadError> {
         if self.block.as_ref().is_some_and(|(held, _)| *held == number) {
@@ -572,7 +579,7 @@ impl<F: DiskFile> Contents<F> {
     }
 }
 
-impl<F: DiskFile> SnapshotSource for Contents<F> {
+impl<D: Disk> SnapshotSource for Contents<D> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SnapshotError> {
         self.read_on(buffer).map_err(|error| match error {
             LogReadError::Io(what) | LogReadError::Corrupt(what) => SnapshotError(what),

@@ -31,6 +31,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::memory::ReadBudget;
 use crate::snapshot::{SnapshotReader, SnapshotStore, SnapshotWriter};
+use crate::trash::Trash;
 use batch::{Builder, Header, Place, block_text};
 use group::Group;
 use index::{Extent, Ledger};
@@ -159,7 +160,8 @@ impl<D: Disk> Wal<D> {
             groups.values().try_for_each(|group| owner.check(group.head.identity))?;
         }
         let latest = |(id, group): (&GroupId, &Group)| Some((*id, group.head.snapshot.clone()?));
-        let snapshots = SnapshotStore::open(disk, groups.iter().filter_map(latest))?;
+        let trash = replay.segments.trash.clone();
+        let snapshots = SnapshotStore::open(disk, trash, groups.iter().filter_map(latest))?;
         // Until here everything was looked at and nothing was touched. A snapshot may go only once
         // the record of a newer one is durable.
         replay.heal()?;
@@ -339,6 +341,12 @@ impl<D: Disk> Wal<D> {
     /// The next segment in the making: whoever has nothing better to do makes it, on any thread.
     pub fn spare(&self) -> &Spare<D> {
         &self.segments.spare
+    }
+
+    /// Has files that are needed no more removed step by step, by the caller. They are removed at once otherwise.
+    pub fn remove_beside(&self) -> Trash<D> {
+        self.segments.trash.tend();
+        self.segments.trash.clone()
     }
 
     /// Bytes that the segments hold for a group. 0 if there is no such group.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::membership::Membership;
+use raft_core::ready::{Operations, SnapshotRecord, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta};
 use raft_core::storage::Completion;
 use raft_core::types::{EntryId, GroupId, Identity, Member};
-use raft_storage::{Disk, SnapshotFile, Wal, WalOptions};
+use raft_storage::{Disk, DiskFile, OpenMode, SnapshotFile, Wal, WalOptions};
 use simulator::disk::SimDisk;
 
 const GROUP: GroupId = 7;
@@ -120,6 +121,61 @@ fn one_that_was_written_beside_the_log_is_sealed_as_it_was_finished() {
         contents.extend_from_slice(&buffer[..n]);
     }
     assert!(contents == vec![7; 200_000]);
+}
+
+/// Seals a snapshot and has the log name it.
+fn record(wal: &mut Wal<SimDisk>, index: u64, size: usize) {
+    let file = write(wal, index, size).expect("there is room");
+    file.finish().expect("there is room");
+    assert!(seal(wal, index, size as u64));
+    let membership = Membership::trusted([1]).expect("one member");
+    let last = EntryId::new(index, 1);
+    let meta = Arc::new(SnapshotMeta { last, membership, size: size as u64 });
+    let snapshot = Some(SnapshotRecord { meta, keep_log: false });
+    wal.submit(GROUP, Write::detached(index, Operations { snapshot, ..Operations::default() }));
+    wal.write_batch();
+    wal.sync_batch();
+    wal.poll(&mut Vec::new());
+}
+
+fn bytes(disk: &SimDisk, begin: &str) -> Vec<u64> {
+    let names = disk.list().expect("the disk lists").into_iter();
+    let length = |name: String| disk.open(&name, OpenMode::Existing).and_then(|file| file.len());
+    let lengths = names.filter(|name| name.starts_with(begin)).map(length);
+    lengths.collect::<Result<_, _>>().expect("they are there")
+}
+
+#[test]
+fn what_is_superseded_is_removed_step_by_step_unless_it_is_read() {
+    let disk = SimDisk::new();
+    let mut wal = open(&disk);
+    let trash = wal.remove_beside();
+    record(&mut wal, 5, 20_000);
+    let mut source = wal.snapshot_reader().open(GROUP, EntryId::new(5, 1)).unwrap();
+    record(&mut wal, 6, 20_000);
+    assert_eq!((bytes(&disk, "snapshot-").len(), bytes(&disk, "trash-").len()), (1, 1));
+    // The name first, and then the whole file: somebody reads it.
+    assert!(trash.step() && !trash.step() && trash.is_empty());
+    assert_eq!(bytes(&disk, "trash-"), [0; 0]);
+    assert_eq!(source.read(&mut [0; 100]).unwrap(), 100);
+    drop(source);
+
+    record(&mut wal, 7, 20_000);
+    let mut lengths = Vec::new();
+    while trash.step() {
+        lengths.extend(bytes(&disk, "trash-"));
+    }
+    // A sixteenth of a segment of 64 KiB at a time.
+    let steps: Vec<_> = lengths.windows(2).map(|pair| pair[0] - pair[1]).collect();
+    assert_eq!((lengths.len(), &steps[..]), (5, &[4096; 4][..]));
+    assert_eq!(bytes(&disk, "trash-"), [0; 0]);
+    // What is left at the end goes when the log is opened.
+    record(&mut wal, 8, 20_000);
+    assert_eq!(bytes(&disk, "trash-").len(), 1);
+    drop((wal, trash));
+    open(&disk);
+    assert_eq!(bytes(&disk, "trash-"), [0; 0]);
+    assert_eq!(bytes(&disk, "snapshot-").len(), 1);
 }
 
 #[test]

@@ -43,6 +43,25 @@ pub enum Changed {
     Late,
 }
 
+/// How far a controller's own change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Done,
+    /// Nothing was done of it.
+    Late,
+    /// It may have been made: others have gone on since.
+    Perhaps,
+}
+
+impl From<Own> for Changed {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Done => Changed::Done,
+            Own::Late | Own::Perhaps => Changed::Late,
+        }
+    }
+}
+
 /// Why a configuration is not in force, or not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoveError {
@@ -64,6 +83,9 @@ pub enum MoveError {
     /// The configuration that is in force could not be read. Nothing was done.
     #[error(transparent)]
     NoConfig(#[from] NoConfig),
+    /// The store of configurations did not take it. Nothing was done.
+    #[error("the store of configurations: {0}")]
+    NotBegun(PutError),
     /// The store of configurations could not take it. It may be in force later: whoever comes next finishes
     /// what was begun.
     #[error("the store of configurations: {0}")]
@@ -124,6 +146,10 @@ impl<N: Net> Mover<N> {
     /// # Errors
     /// [`MoveError`] says what is in the way.
     pub async fn init(&self, config: &Config) -> Result<Changed, MoveError> {
+        self.init_own(config).await.map(Changed::from)
+    }
+
+    async fn init_own(&self, config: &Config) -> Result<Own, MoveError> {
         config.check(&self.partition)?;
         // Number 0 is what a group has seen that has seen nothing: it would refuse the shards as stale.
         if config.num == 0 {
@@ -131,7 +157,7 @@ impl<N: Net> Mover<N> {
         }
         let (next, current) = self.posted().await?;
         match current.config {
-            Some(_) => Ok(Changed::Late),
+            Some(_) => Ok(Own::Late),
             None => self.begin(config, &next, &current).await,
         }
     }
@@ -150,11 +176,15 @@ impl<N: Net> Mover<N> {
     /// # Errors
     /// [`MoveError`] says how far it may have come.
     pub async fn change(&self, config: &Config) -> Result<Changed, MoveError> {
+        self.change_own(config).await.map(Changed::from)
+    }
+
+    async fn change_own(&self, config: &Config) -> Result<Own, MoveError> {
         config.check(&self.partition)?;
         let (next, current) = self.posted().await?;
         let now = current.config.as_ref().ok_or(NoConfig::NotThere)?;
         if config.num <= now.num || config.num < next.num() {
-            return Ok(Changed::Late);
+            return Ok(Own::Late);
         }
         self.check_next(now, config)?;
         self.begin(config, &next, &current).await
@@ -172,7 +202,8 @@ impl<N: Net> Mover<N> {
         if let Some(now) = &current.config {
             self.check_next(now, &config)?;
         }
-        self.finish(&config, &current).await
+        self.finish(&config, &current).await?;
+        Ok(Changed::Done)
     }
 
     /// Whether a configuration may follow another one.
@@ -193,23 +224,34 @@ impl<N: Net> Mover<N> {
         config: &Config,
         next: &Posted,
         current: &Posted,
-    ) -> Result<Changed, MoveError> {
+    ) -> Result<Own, MoveError> {
         if next.config.as_ref() != Some(config) {
             let is_first = current.config.is_none() && next.config.is_none();
             let is_free = is_first || current.config.is_some() && next.num() < config.num;
-            if !is_free || self.post(NEXT, config, next.version).await? == Changed::Late {
-                return Ok(Changed::Late);
+            if !is_free {
+                return Ok(Own::Late);
+            }
+            let posted =
+                self.post(NEXT, config, next.version).await.map_err(|error| match error {
+                    MoveError::Store(why @ (PutError::NotDone(_) | PutError::Refused(_))) => {
+                        MoveError::NotBegun(why)
+                    }
+                    error => error,
+                })?;
+            if posted != Own::Done {
+                return Ok(posted);
             }
         }
-        self.finish(config, current).await
+        self.finish(config, current).await?;
+        Ok(Own::Done)
     }
 
-    async fn finish(&self, config: &Config, current: &Posted) -> Result<Changed, MoveError> {
+    async fn finish(&self, config: &Config, current: &Posted) -> Result<(), MoveError> {
         let nobody = Config::new(&self.partition);
         self.carry_out(current.config.as_ref().unwrap_or(&nobody), config).await?;
         // Whoever is faster has posted the same.
         self.post(CURRENT, config, current.version).await?;
-        Ok(Changed::Done)
+        Ok(())
     }
 
     // The store.
@@ -241,7 +283,7 @@ impl<N: Net> Mover<N> {
     }
 
     /// Writes a key, if it has this version. Late is, whoever finds that another one has written it.
-    async fn post(&self, key: &[u8], config: &Config, version: u64) -> Result<Changed, MoveError> {
+    async fn post(&self, key: &[u8], config: &Config, version: u64) -> Result<Own, MoveError> {
         let value = serde_json::to_vec(config).expect("a configuration is JSON");
         let put = Kv::CompareAndSet { key, expect: version, value: &value }.encode();
         let (deadline, mut attempts) = (self.deadline(), Attempts::default());
@@ -255,13 +297,17 @@ impl<N: Net> Mover<N> {
             self.net.sleep(PAUSE).await;
         };
         match end {
-            Ok(_) => Ok(Changed::Done),
-            Err(PutError::Version { .. } | PutError::NoKey) => Ok(Changed::Late),
-            // It may be this very attempt that has written it, or somebody else: what stands there decides.
+            Ok(_) => Ok(Own::Done),
+            Err(PutError::Version { .. } | PutError::NoKey) => Ok(Own::Late),
+            // It may be this very attempt that has written it, or somebody else: what stands there decides, unless it
+            // was written once more since.
             Err(maybe @ PutError::Maybe { .. }) => {
                 let read = self.read(key).await.map_err(|_| MoveError::Store(maybe))?;
-                let is_ours = read.config.as_ref() == Some(config);
-                Ok(if is_ours { Changed::Done } else { Changed::Late })
+                Ok(match read.config.as_ref() == Some(config) {
+                    true => Own::Done,
+                    false if read.version == version + 1 => Own::Late,
+                    false => Own::Perhaps,
+                })
             }
             Err(error) => Err(MoveError::Store(error)),
         }

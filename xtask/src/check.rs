@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::report::Report;
-use crate::{cargo, examples, links, root, run};
+use crate::{cargo, examples, links, mutants, root, run};
 
 pub(crate) fn check() -> ExitCode {
     let mut report = Report::new("check");
@@ -22,6 +22,7 @@ pub(crate) fn check() -> ExitCode {
         run(cargo("doc").args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
     });
     report.step("links", "correct the links, or add what they point to", || links::check(&root()));
+    report.step("mutants", "make the patch anew, from the code as it is", mutants::check);
     report.step(
         "package",
         "between our packages a dependency has `path` and `version`, a dev-dependency `path` alone",

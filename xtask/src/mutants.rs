@@ -92,8 +92,7 @@ fn try_all(chosen: &[&str]) -> Result<bool, String> {
         let stem = stem(patch);
         chosen.is_empty() || chosen.iter().any(|name| stem.starts_with(name))
     };
-    let mut patches = patches(&root().join("mutants"))?;
-    patches.extend(patches_of_neutral()?);
+    let mut patches = all_patches()?;
     patches.retain(is_chosen);
     if patches.is_empty() {
         return Err(format!("no patch of mutants/ begins with {}", chosen.join(" or ")));
@@ -156,8 +155,19 @@ fn patches(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(patches)
 }
 
-fn patches_of_neutral() -> Result<Vec<PathBuf>, String> {
-    patches(&root().join("mutants/neutral"))
+fn all_patches() -> Result<Vec<PathBuf>, String> {
+    let mut all = patches(&root().join("mutants"))?;
+    all.extend(patches(&root().join("mutants/neutral"))?);
+    Ok(all)
+}
+
+/// Whether each patch still applies: one that does not shows nothing, and only a run of an hour would say so.
+pub(crate) fn check() -> Result<(), String> {
+    for patch in all_patches()? {
+        let mut git = Command::new("git");
+        run(git.args(["apply", "--check"]).arg(patch).current_dir(root()))?;
+    }
+    Ok(())
 }
 
 fn stem(patch: &Path) -> String {

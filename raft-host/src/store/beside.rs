@@ -1,6 +1,6 @@
-//! The thread that has the disk beside the log: it writes snapshots, while state machines go on applying, and fills
-//! the log's next segment with zeroes. It does so in steps and rests in between, so that the log's flushes have the
-//! disk for at least half of the time.
+//! The thread that has the disk beside the log: it writes snapshots, while state machines go on applying, fills the
+//! log's next segment with zeroes, and removes what is needed no more. It does so in steps and rests in between, so that
+//! the log's flushes have the disk for at least half of the time.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use raft_core::replica::SnapshotJob;
 use raft_core::snapshot::{SnapshotError, SnapshotMeta};
 use raft_core::types::GroupId;
-use raft_storage::{Disk, SnapshotWriter, Spare};
+use raft_storage::{Disk, SnapshotWriter, Spare, Trash};
 
 use crate::mailbox::Mailbox;
 
@@ -20,13 +20,13 @@ const REST_MAX: Duration = Duration::from_millis(20);
 #[derive(Default)]
 struct Jobs {
     snapshots: VecDeque<(GroupId, SnapshotJob)>,
-    wants_spare: bool,
+    needs_tending: bool,
     stop: bool,
 }
 
 enum Job {
     Snapshot(GroupId, SnapshotJob),
-    Spare,
+    Tend,
 }
 
 /// What is to be done; snapshots at most one of each group.
@@ -42,9 +42,9 @@ impl BesideQueue {
         self.arrived.notify_one();
     }
 
-    /// The log's next segment is to be made.
-    pub(super) fn want_spare(&self) {
-        self.jobs.lock().wants_spare = true;
+    /// The log's next segment is to be made, or something to be removed.
+    pub(super) fn tend(&self) {
+        self.jobs.lock().needs_tending = true;
         self.arrived.notify_one();
     }
 
@@ -64,8 +64,8 @@ impl BesideQueue {
             if jobs.stop {
                 return None;
             }
-            if std::mem::take(&mut jobs.wants_spare) {
-                return Some(Job::Spare);
+            if std::mem::take(&mut jobs.needs_tending) {
+                return Some(Job::Tend);
             }
             if let Some((group, job)) = jobs.snapshots.pop_front() {
                 return Some(Job::Snapshot(group, job));
@@ -79,13 +79,23 @@ impl BesideQueue {
 pub(super) struct Beside<D: Disk> {
     pub(super) writer: SnapshotWriter<D>,
     pub(super) spare: Spare<D>,
+    pub(super) trash: Trash<D>,
+}
+
+impl<D: Disk> Beside<D> {
+    /// A step of each. Answers whether there is more to do.
+    fn tend(&self) -> bool {
+        let makes = paced(|| self.spare.step());
+        let removes = paced(|| self.trash.step());
+        makes || removes
+    }
 }
 
 /// The thread.
 pub(super) fn run<D: Disk>(disk: &Beside<D>, queue: &BesideQueue, mailbox: &Mailbox) {
     while let Some(job) = queue.take() {
         match job {
-            Job::Spare => while !queue.is_over() && paced(|| disk.spare.step()) {},
+            Job::Tend => while !queue.is_over() && disk.tend() {},
             Job::Snapshot(group, job) => {
                 mailbox.snapshot_ended(group, write(disk, queue, group, job));
             }
@@ -105,7 +115,7 @@ fn write<D: Disk>(
             return Err(SnapshotError::new("the host is shutting down"));
         }
         // A snapshot may take long, and the log may need its next segment before it has ended.
-        paced(|| disk.spare.step());
+        disk.tend();
         paced(|| file.append(&chunk))
     })?;
     file.finish()?;

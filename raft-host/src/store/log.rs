@@ -120,11 +120,12 @@ pub(super) fn run<D: Disk>(
     beside: &BesideQueue,
     mailbox: &Mailbox,
 ) {
+    let trash = wal.remove_beside();
     let mut jobs = Vec::new();
     let mut completions = Vec::new();
     loop {
-        if wal.spare().is_wanted() {
-            beside.want_spare();
+        if wal.spare().is_wanted() || !trash.is_empty() {
+            beside.tend();
         }
         if !queue.take(&mut jobs) {
             return;

@@ -11,6 +11,7 @@ use super::codec::{u32_at, u64_at};
 use super::spare::{SPARE, Spare};
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
+use crate::trash::Trash;
 
 /// The version of segments, batches and records.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -116,6 +117,7 @@ pub(crate) struct Segments<D: Disk> {
     position: u64,
     length: u64,
     pub(crate) spare: Spare<D>,
+    pub(crate) trash: Trash<D>,
 }
 
 /// Whether a segment was begun.
@@ -129,7 +131,8 @@ pub(crate) enum Begun {
 impl<D: Disk> Segments<D> {
     pub(crate) fn new(disk: Arc<D>, length: u64) -> Self {
         let spare = Spare::new(disk.clone(), length);
-        Segments { disk, files: BTreeMap::new(), position: 0, length, spare }
+        let trash = Trash::new(disk.clone(), length / 16);
+        Segments { disk, files: BTreeMap::new(), position: 0, length, spare, trash }
     }
 
     /// Takes over a segment that recovery has read, whose next free byte is at `position`.
@@ -223,7 +226,7 @@ impl<D: Disk> Segments<D> {
     pub(crate) fn drop_before(&mut self, oldest: u64) {
         while self.oldest() < oldest && self.count() > 1 {
             let (number, _) = self.files.pop_first().expect("there are two at least");
-            let _ = self.disk.remove(&segment_name(number));
+            self.trash.throw_away(&segment_name(number));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Orders of an operator: what a replicated controller would do with them, a controller that pushes does so.
 
-use super::{Changed, MoveError, Mover};
+use super::{Changed, MoveError, Mover, Own};
 use crate::config::{Config, Num};
 use crate::configs::NoConfig;
 use crate::controller::{Command, Refusal};
@@ -11,7 +11,8 @@ use crate::net::Net;
 pub enum Ordered {
     /// This configuration was made, and is in force.
     Made(Num),
-    /// This configuration was begun before, and is in force now: with it, what was ordered is so already.
+    /// This configuration is in force, and with it what was ordered is so already: it was begun before, or made while
+    /// others were at work.
     Finished(Num),
 }
 
@@ -24,6 +25,12 @@ pub enum OrderError {
     /// What somebody else has begun could not be finished, and nothing was done of this order.
     #[error("an earlier change is begun, and can't be finished: {0}")]
     Earlier(MoveError),
+    /// Somebody else's configuration is in force, in which what was ordered is not so. It may have been so before
+    /// that.
+    #[error(
+        "others have changed the configuration since, and whether this was done before is unknown"
+    )]
+    Doubt,
     /// The configuration is perhaps not in force.
     #[error(transparent)]
     Move(#[from] MoveError),
@@ -59,7 +66,7 @@ impl<N: Net> Mover<N> {
     /// [`OrderError`] says how far it may have come.
     pub async fn order(&self, command: &Command) -> Result<Ordered, OrderError> {
         command.check()?;
-        let finished = self.recover().await.map_err(OrderError::Earlier)? == Changed::Done;
+        let mut finished = self.recover().await.map_err(OrderError::Earlier)? == Changed::Done;
         loop {
             let now = match self.query().await {
                 Ok(now) => Some(now),
@@ -73,15 +80,27 @@ impl<N: Net> Mover<N> {
                 Some(now) => command.next(now)?,
                 None => command.next(&Config::new(&self.partition))?,
             };
-            let changed = match now {
-                Some(_) => self.change(&next).await?,
-                None => self.init(&next).await?,
+            let own = match now {
+                Some(_) => self.change_own(&next).await?,
+                None => self.init_own(&next).await?,
             };
-            if changed == Changed::Done {
-                return Ok(Ordered::Made(next.num));
+            match own {
+                Own::Done => return Ok(Ordered::Made(next.num)),
+                // Somebody else was first. What they have begun is finished, by them or by us.
+                Own::Late => {
+                    let theirs = self.recover().await.map_err(OrderError::Earlier)?;
+                    finished |= theirs == Changed::Done;
+                }
+                Own::Perhaps => return self.in_doubt(command).await,
             }
-            // Somebody else was first. What they have begun is finished, by them or by us.
-            self.recover().await.map_err(OrderError::Earlier)?;
+        }
+    }
+
+    /// What was ordered may have been done, and others have gone on: either it is so, or nobody knows.
+    async fn in_doubt(&self, command: &Command) -> Result<Ordered, OrderError> {
+        match self.query().await {
+            Ok(now) if is_so(command, &now) => Ok(Ordered::Finished(now.num)),
+            _ => Err(OrderError::Doubt),
         }
     }
 }

@@ -164,7 +164,7 @@ impl Order<'_> {
         match ordered.map_err(|error| not_ordered(&error))? {
             Ordered::Made(num) => Ok(num),
             Ordered::Finished(num) => {
-                say("that was begun before, and is finished now");
+                say("that is so already: it was begun before, or others were at work as well");
                 Ok(num)
             }
         }
@@ -237,8 +237,12 @@ fn not_ordered(error: &OrderError) -> Failure {
             MoveError::Config(_)
             | MoveError::Hole { .. }
             | MoveError::Homeless { .. }
+            | MoveError::NotBegun(_)
             | MoveError::NoConfig(_),
         ) => Failure::not_done(format!("{error}. Nothing has changed")),
+        OrderError::Doubt => {
+            Failure::unknown(format!("{error}; look with `shard query` before doing it again"))
+        }
         OrderError::Move(_) => Failure::unknown(format!(
             "{error}. It is begun, and not finished: the same command finishes it, and any other join, leave or move \
              does so first. `shard map` shows what is in the way"

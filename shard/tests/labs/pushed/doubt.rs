@@ -9,7 +9,8 @@ use kv::PutError;
 use raft_host::outcome::{ProposeError, ProposeResult, QueryResult, Unknown};
 use shard::clerk::Clerk;
 use shard::configs::Configs;
-use shard::mover::Changed;
+use shard::controller::Command;
+use shard::mover::{Changed, OrderError, Ordered};
 use shard::net::{Net, Target};
 use shard::{Config, Mover};
 
@@ -213,6 +214,53 @@ fn a_configuration_that_was_perhaps_posted_may_be_done_with() {
     let config = doubt.play.query();
     assert_eq!(config.num, 3);
     doubt.check(Changed::Late, &config);
+}
+
+/// An order whose post was perhaps done, and what comes of it after somebody else has gone on: group 2 is to join;
+/// whether it was posted or not, group 3 joins meanwhile, and where `leaves`, group 2 is sent away again.
+fn doubtful_order(lost: Lost, leaves: bool) -> Result<Ordered, OrderError> {
+    let play = Play::new(seed());
+    play.put_keys();
+    [2, 3].iter().for_each(|gid| play.start(*gid));
+    let joined = play.groups.joined(&play.query(), &[2]);
+    let groups = [(2, joined.groups[&2].clone())].into();
+    let way = Forgetful::new(&play);
+    way.lose(lost);
+    let (mover, end) = (way.mover(&play), Rc::new(RefCell::new(None)));
+    let result = end.clone();
+    play.town.spawn(async move {
+        *result.borrow_mut() = Some(mover.order(&Command::Join { groups }).await);
+    });
+    play.town.run_for(200 * MILLISECOND);
+    assert_eq!(*end.borrow(), None, "vacuous: nothing was lost");
+    let mover = play.mover();
+    let _ = play.town.run(async move { mover.recover().await });
+    play.join_all_again([3]);
+    if leaves {
+        play.leave_all([2]);
+    }
+    play.town.run_for(3 * SECOND);
+    play.check_keys();
+    play.finish();
+    end.take().expect("time enough has passed")
+}
+
+/// What was done is not told as refused because it is so already.
+#[test]
+fn an_order_that_was_perhaps_done_and_was_is_so_already() {
+    assert_eq!(doubtful_order(Lost::Reply, false), Ok(Ordered::Finished(3)));
+}
+
+/// Nor as done now, where others have undone it; nor as surely not done.
+#[test]
+fn an_order_that_was_perhaps_done_and_undone_is_in_doubt() {
+    assert_eq!(doubtful_order(Lost::Reply, true), Err(OrderError::Doubt));
+}
+
+/// Somebody else's post took the place of one that was lost: it surely was not done, and is done now.
+#[test]
+fn an_order_whose_post_was_lost_is_done_after_somebody_elses() {
+    assert_eq!(doubtful_order(Lost::Request, false), Ok(Ordered::Made(3)));
 }
 
 /// A controller reads what is next and what is in force; two changes happen between its reads. It must not make
