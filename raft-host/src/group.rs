@@ -272,12 +272,17 @@ impl<S: Storage, R> Slot<S, R> {
     fn note_leadership(&mut self) -> bool {
         let Some(mut hooks) = self.hooks.take() else { return false };
         let node = self.replica.node();
-        let leads = node.is_leader().then(|| node.term());
-        let changed = self.leads != leads && self.poisoned.is_none();
+        // A group with a bug does nothing any more, whoever leads.
+        let leads = (self.poisoned.is_none() && node.is_leader()).then(|| node.term());
+        let changed = self.leads != leads;
         if changed {
             self.leads = leads;
             self.hooks_due = if leads.is_some() { self.ticked_at } else { u64::MAX };
-            self.guarded(|replica| hooks.on_leadership(&**replica.machine(), leads));
+            let machine = &**self.replica.machine();
+            let told = catch_unwind(AssertUnwindSafe(|| hooks.on_leadership(machine, leads)));
+            if let Err(panic) = told {
+                self.poisoned.get_or_insert_with(|| panic_text(&*panic));
+            }
         }
         self.hooks = Some(hooks);
         changed

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use common::{CLUSTER, Journal};
@@ -16,18 +17,25 @@ use raft_storage::MemoryStorage;
 use raft_transport::memory::{Faults, Network};
 
 /// Proposes the number of commands so far, while its member leads.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Counting {
-    terms: Vec<Option<u64>>,
+    terms: Arc<Mutex<Vec<Option<u64>>>>,
+}
+
+impl Counting {
+    /// What it was told last.
+    fn leads(&self) -> Option<u64> {
+        self.terms.lock().unwrap().last().copied().flatten()
+    }
 }
 
 impl LeaderHooks<Journal> for Counting {
     fn on_leadership(&mut self, _: &Journal, term: Option<u64>) {
-        self.terms.push(term);
+        self.terms.lock().unwrap().push(term);
     }
 
     fn on_leader_tick(&mut self, machine: &Journal, _: u64) -> Vec<Bytes> {
-        assert!(self.terms.last().unwrap().is_some(), "only a leader's hooks are called");
+        assert!(self.leads().is_some(), "only a leader's hooks are called");
         vec![machine.0.len().to_string().into()]
     }
 }
@@ -44,6 +52,8 @@ struct Cluster {
     out: Output<u64>,
     /// What became of the requests.
     ends: BTreeMap<u64, Reply>,
+    /// Of each member.
+    hooks: BTreeMap<NodeId, Counting>,
     /// A few words about everything that left a core.
     trace: Vec<String>,
     next_request: u64,
@@ -62,8 +72,9 @@ impl Cluster {
         hosts: impl Fn(NodeId, GroupId) -> bool,
     ) -> Self {
         let nodes = vec![1, 2, 3];
-        let mut cores = BTreeMap::new();
+        let (mut cores, mut hooks) = (BTreeMap::new(), BTreeMap::new());
         for &node in &nodes {
+            let counting: &Counting = hooks.entry(node).or_default();
             let mut core = Core::new(1 << 20);
             core.set_client_address(node, format!("client-port-of-{node}"));
             for group in (1..=groups).filter(|group| hosts(node, *group)) {
@@ -73,7 +84,7 @@ impl Cluster {
                 settings.config.seed = seed ^ (group << 8);
                 let (recovered, bootstrap) = (store.recovered(), Bootstrap::Trusted(nodes.clone()));
                 let group = match group {
-                    WITH_HOOKS => Group::with_hooks(group, Journal::default(), Counting::default()),
+                    WITH_HOOKS => Group::with_hooks(group, Journal::default(), counting.clone()),
                     _ => Group::new(group, Journal::default()),
                 };
                 let group = group.with_settings(settings);
@@ -87,6 +98,7 @@ impl Cluster {
             network: Network::new(seed, Faults { delay_ticks_max: 1, ..Faults::default() }),
             out: Output::default(),
             ends: BTreeMap::new(),
+            hooks,
             trace: Vec::new(),
             next_request: 0,
         }
@@ -389,6 +401,18 @@ fn a_leaders_hooks_propose_while_it_leads() {
     cluster.ticks(100);
     let commands = journal(&cluster);
     assert!((once + 10..once + 24).contains(&commands), "{once}, then {commands}");
+}
+
+#[test]
+fn hooks_hear_that_a_group_with_a_bug_leads_no_more() {
+    let mut cluster = Cluster::new(WITH_HOOKS, 10, &GroupSettings::default());
+    let leader = cluster.await_leader(WITH_HOOKS);
+    cluster.ticks(20);
+    assert!(cluster.hooks[&leader].leads().is_some());
+    cluster.propose(leader, WITH_HOOKS, b"panic");
+    cluster.ticks(10);
+    assert!(cluster.cores[&leader].status(WITH_HOOKS).unwrap().bug.is_some());
+    assert_eq!(cluster.hooks[&leader].leads(), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! All that it does is decided by the group's log, and may be done twice, or by a leader of the past. It keeps
 //! nothing: whoever leads next sees in the group's state what is to be done.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::partition::ShardId;
 
 /// The wait before a group is asked again that has not got there yet.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// So many shards are fetched at once from one group.
+const FETCHES_MAX: usize = 16;
 
 /// The part of a member of a group that pulls.
 #[derive(Clone, Debug)]
@@ -111,12 +115,24 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
         loop {
             self.net.sleep(PAUSE).await;
             let Some(stand) = (self.look)() else { continue };
-            let arriving = stand.slots.iter().filter_map(|slot| {
-                let (num, at, _) = slot.arriving.clone()?;
-                Some((slot.source.clone()?, num, at))
-            });
+            let mut arriving: BTreeMap<Gid, Vec<_>> = BTreeMap::new();
+            for slot in &stand.slots {
+                if let (Some(source), Some((num, at, _))) =
+                    (slot.source.clone(), slot.arriving.clone())
+                {
+                    arriving.entry(source.gid).or_default().push((source, num, at));
+                }
+            }
             // Those of a group that is down hold up nobody else, and no others come before all are there.
-            all(arriving.map(|(source, num, at)| self.fetch(source, num, at))).await;
+            all(arriving.into_values().map(|shards| self.fetch_from(shards))).await;
+        }
+    }
+
+    /// Fetches the shards that one group had: some at once, for each has a call under way.
+    async fn fetch_from(&self, shards: Vec<(Source, Num, Cursor)>) {
+        for some in shards.chunks(FETCHES_MAX) {
+            let fetches = some.iter().cloned().map(|(source, num, at)| self.fetch(source, num, at));
+            all(fetches).await;
         }
     }
 
@@ -180,36 +196,50 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
             let Some(stand) = (self.look)() else { continue };
             let leaving = (0..).zip(&stand.slots);
             let leaving = leaving.filter_map(|(shard, slot)| Some((shard, slot.leaving?.0)));
-            all(leaving.map(|(shard, num)| self.drop_if_arrived(shard, num))).await;
+            // Without configurations nobody knows where they are to be.
+            let places = self.destinations(leaving).await.unwrap_or_default();
+            all(places.into_iter().map(|(to, shards)| self.drop_seen(to, shards))).await;
         }
     }
 
-    async fn drop_if_arrived(&self, shard: ShardId, num: Num) {
-        if self.is_elsewhere(shard, num).await.unwrap_or(false) {
+    /// Which groups are to have, or have had, what left at these numbers.
+    async fn destinations(
+        &self,
+        leaving: impl Iterator<Item = (ShardId, Num)>,
+    ) -> Result<BTreeMap<Target, Vec<(ShardId, Num)>>, NoConfig> {
+        let mut configs: BTreeMap<Num, Config> = BTreeMap::new();
+        let mut places: BTreeMap<Target, Vec<(ShardId, Num)>> = BTreeMap::new();
+        for (shard, left) in leaving {
+            // Where nobody got it, whoever gets it next fetches it here.
+            for num in left.. {
+                if !configs.contains_key(&num) {
+                    configs.insert(num, self.feed.at(&self.net, num).await?);
+                }
+                let config = &configs[&num];
+                if config.num != num {
+                    break;
+                }
+                if let Some((group, servers)) = config.servers_of(shard) {
+                    let to = Target { group, servers: servers.to_vec() };
+                    places.entry(to).or_default().push((shard, num));
+                    break;
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// Drops those shards that a group serves, or has served.
+    async fn drop_seen(&self, to: Target, shards: Vec<(ShardId, Num)>) {
+        let Ok(answer) = self.net.query(&to, Query::Slots.encode()).await else { return };
+        let Ok(QueryReply::Slots(there)) = QueryReply::decode(&answer) else { return };
+        let seen = |shard: ShardId| there.slots.get(shard as usize).map_or(0, |slot| slot.seen);
+        let deletes = shards.into_iter().filter(|(shard, num)| seen(*shard) >= *num);
+        all(deletes.map(|(shard, num)| async move {
             let delete = Command::Delete { shard, num }.encode();
             // If it is lost, the next look finds it again.
             _ = tell(&self.net, &self.own, delete).await;
-        }
-    }
-
-    /// Whether somebody serves, or has served, what left at `num`.
-    async fn is_elsewhere(&self, shard: ShardId, num: Num) -> Result<bool, NoConfig> {
-        let mut num = num;
-        loop {
-            let config = self.feed.at(&self.net, num).await?;
-            if config.num != num {
-                return Ok(false);
-            }
-            if let Some((group, servers)) = config.servers_of(shard) {
-                let to = Target { group, servers: servers.to_vec() };
-                let answer = self.net.query(&to, Query::Slots.encode()).await?;
-                let Ok(QueryReply::Slots(there)) = QueryReply::decode(&answer) else {
-                    return Ok(false);
-                };
-                return Ok(there.slots.get(shard as usize).is_some_and(|slot| slot.seen >= num));
-            }
-            // Nobody got it: whoever gets it next fetches it here.
-            num += 1;
-        }
+        }))
+        .await;
     }
 }

@@ -136,6 +136,17 @@ struct Polled {
     newest: Option<Config>,
     /// No look before then.
     next_at: Duration,
+    /// Somebody is at it.
+    is_asked: bool,
+}
+
+/// A look that is under way.
+struct Asking<'a>(&'a Mutex<Polled>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_asked = false;
+    }
 }
 
 impl Feed {
@@ -146,21 +157,22 @@ impl Feed {
 
     /// The configuration of a number, if it is there already, as far as the last look has shown.
     pub(crate) async fn poll(&self, net: &impl Net, num: Num) -> Result<Option<Config>, NoConfig> {
-        {
+        let asking = {
             let mut polled = self.polled.lock();
             let newest = polled.newest.as_ref().map_or(0, |newest| newest.num);
             if newest == num {
                 return Ok(polled.newest.clone());
             }
-            if newest < num {
-                if net.now() < polled.next_at {
-                    return Ok(None);
-                }
-                // Others wait for what this look shows.
-                polled.next_at = net.now() + POLL;
+            // Others wait for what this look shows, however slow the controller is.
+            if newest < num && (polled.is_asked || net.now() < polled.next_at) {
+                return Ok(None);
             }
-        }
+            polled.is_asked |= newest < num;
+            polled.next_at = net.now() + POLL;
+            (newest < num).then(|| Asking(&self.polled))
+        };
         let config = self.at(net, num).await?;
+        drop(asking);
         let mut polled = self.polled.lock();
         if polled.newest.as_ref().is_none_or(|newest| newest.num < config.num) {
             polled.newest = Some(config.clone());

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use kv::lock::{HolderId, LockAnswer, LockCommand, LockQuery, LockReply, LockState, Token};
 use kv::{Command as Kv, Query as KvQuery, QueryReply as KvAnswer, Reply as KvReply};
+use raft_host::outcome::{ProposeError, Unknown};
 use raft_host::session::{Answer, without_session};
 
 use crate::clerk::{Clerk, Error};
-use crate::net::Net;
+use crate::net::{Net, within};
 use crate::router::Way;
 use crate::store;
 
@@ -99,7 +100,14 @@ impl<N: Net> Clerk<N> {
         let end = loop {
             // Each copy that arrives begins the lease, so it may be counted from before this one.
             let sent_at = self.net().now();
-            match self.lock_once(&command, &mut way).await {
+            // An attempt that waits for the lock may take longer than there is time.
+            let left = way.left(sent_at);
+            let sent = within(self.net(), left, self.lock_once(&command, &mut way)).await;
+            let end = sent.unwrap_or_else(|| {
+                way.note(&ProposeError::Unknown(Unknown::Timeout));
+                Ok(None)
+            });
+            match end {
                 Ok(Some(LockReply::Granted { token })) => {
                     let until = sent_at.saturating_add(lease);
                     return Ok(Claim { name: name.to_vec(), holder, token, lease, until });

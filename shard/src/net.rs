@@ -4,7 +4,7 @@
 //! code runs over sockets, and by the hundred in a test's virtual time.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -72,6 +72,20 @@ const ROOM_MAX: Duration = Duration::from_millis(20);
 /// time at most.
 pub(crate) async fn leave_room(net: &impl Net, began: Duration) {
     net.sleep(net.now().saturating_sub(began).min(ROOM_MAX)).await;
+}
+
+/// Drives something for so long at most; `None` if it has not ended then.
+pub(crate) async fn within<T>(
+    net: &impl Net,
+    time: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut work, mut over) = (pin!(work), pin!(net.sleep(time)));
+    std::future::poll_fn(move |context| match work.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => over.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// Drives several at once, until all have ended.

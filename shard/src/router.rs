@@ -43,6 +43,11 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// The time that is left.
+    pub(crate) fn left(&self, now: Duration) -> Duration {
+        self.deadline.saturating_sub(now)
+    }
+
     /// Whether what was sent may have been applied, although nobody has said so.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.unknown.is_some()
@@ -134,7 +139,8 @@ impl<N: Net> Router<N> {
             Ok(Reply::Client(answer)) => Ok(Some(Ok(Bytes::copy_from_slice(answer)))),
             Ok(Reply::WrongGroup | Reply::Locked { .. }) => Ok(None),
             Ok(Reply::Refused(refusal)) => Err(refusal),
-            _ => Err(Refusal::Malformed),
+            // Whatever it says, the command may have been applied.
+            _ => Ok(Some(Err(ProposeError::Unknown(Unknown::Bug)))),
         }
     }
 
@@ -194,7 +200,7 @@ impl<N: Net> Router<N> {
 
     /// Waits a little, and asks whether the shard has moved. Answers whether there is time for another attempt.
     pub(crate) async fn rest(&self, way: &mut Way) -> bool {
-        let left = way.deadline.saturating_sub(self.net.now());
+        let left = way.left(self.net.now());
         if left.is_zero() {
             return false;
         }

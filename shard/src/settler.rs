@@ -81,9 +81,15 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
         let (now, mut stands) = (self.router.net().now(), Seen::new());
         let is_busy = |slot: &SlotState| slot.serving.is_some() && slot.txns > 0;
         let slots = (0..).zip(&stand.slots).filter(|(_, slot)| is_busy(slot));
-        for (shard, _) in slots {
-            for (txn, doubt) in self.doubt(shard).await {
-                let name = (shard, txn, doubt);
+        let looks = slots.map(|(shard, _)| async move { (shard, self.doubt(shard).await) });
+        for (shard, doubts) in all(looks).await {
+            // What does not answer once stands as it did.
+            let before = seen.keys().filter(|(of, ..)| *of == shard).cloned();
+            let names: Vec<_> = match doubts {
+                Some(doubts) => doubts.into_iter().map(|(id, doubt)| (shard, id, doubt)).collect(),
+                None => before.collect(),
+            };
+            for name in names {
                 let since = seen.get(&name).copied().unwrap_or(now);
                 stands.insert(name, since);
             }
@@ -98,18 +104,19 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
         all(old.map(|((shard, txn, doubt), _)| self.settle(*shard, *txn, doubt))).await;
     }
 
-    async fn doubt(&self, shard: ShardId) -> Vec<(TxnId, Doubt)> {
+    /// The transactions that stand in a shard, unless it does not answer.
+    async fn doubt(&self, shard: ShardId) -> Option<Vec<(TxnId, Doubt)>> {
         let (mut all, mut after) = (Vec::new(), None);
-        while let Ok(QueryReply::Doubt { txns, has_more }) =
-            self.router.ask(shard, &Query::Doubt { after }, STEP_PATIENCE).await
-        {
+        loop {
+            let query = Query::Doubt { after };
+            let answer = self.router.ask(shard, &query, STEP_PATIENCE).await;
+            let Ok(QueryReply::Doubt { txns, has_more }) = answer else { return None };
             after = txns.last().map(|(txn, _)| *txn);
             all.extend(txns);
             if !has_more || after.is_none() {
-                break;
+                return Some(all);
             }
         }
-        all
     }
 
     async fn settle(&self, shard: ShardId, txn: TxnId, doubt: &Doubt) {
@@ -120,7 +127,7 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
             Doubt::Prepared { home } => {
                 // What is undecided does not commit.
                 let decide = Command::Decide { txn, commit: false };
-                if let Some(Decided(commit)) = self.tell(*home, &decide).await {
+                if let Some(Heard::Decided(commit)) = self.tell(*home, &decide).await {
                     self.tell(shard, &Command::Finish { txn, commit }).await;
                 }
             }
@@ -138,19 +145,23 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Settler<N, L> {
     }
 
     /// Tells a shard something. `None` where it has not heard it, or does not do it.
-    async fn tell(&self, shard: ShardId, command: &Command<'_>) -> Option<Decided> {
+    async fn tell(&self, shard: ShardId, command: &Command<'_>) -> Option<Heard> {
         let bytes = without_session(&command.encode());
         let mut way = self.router.way(STEP_PATIENCE);
         let Ok(Answer::Applied(reply)) = self.router.send(shard, &bytes, &mut way).await else {
             return None;
         };
         match Reply::decode(&reply) {
-            Ok(Reply::Decided { commit }) => Some(Decided(commit)),
-            Ok(Reply::Finished) => Some(Decided(false)),
+            Ok(Reply::Decided { commit }) => Some(Heard::Decided(commit)),
+            Ok(Reply::Finished) => Some(Heard::Done),
             _ => None,
         }
     }
 }
 
-/// What stands at a home; of other commands, nothing.
-struct Decided(bool);
+/// A shard has heard it.
+enum Heard {
+    /// What stands at a home.
+    Decided(bool),
+    Done,
+}

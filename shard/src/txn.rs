@@ -275,7 +275,8 @@ impl<'a, N: Net> Transaction<'a, N> {
             let reply = self.clerk.propose_bytes(*shard, command).await.map_err(in_doubt)?;
             return match Reply::decode(&reply) {
                 Ok(Reply::Committed) => Ok(()),
-                other => Err(not_done(other.ok())),
+                Ok(reply @ (Reply::Aborted(_) | Reply::Refused(_))) => Err(not_done(Some(reply))),
+                _ => Err(TxnError::Unknown(kv::Error::OtherVersion.into())),
             };
         }
         let shards: Vec<ShardId> = commands.iter().map(|(shard, _)| *shard).collect();
@@ -376,7 +377,7 @@ fn not_done(reply: Option<Reply<'_>>) -> TxnError {
 /// The only part was sent, and its end is an error.
 fn in_doubt(error: Error) -> TxnError {
     match error {
-        Error::Store(kv::Error::Unknown(_)) => TxnError::Unknown(error),
+        Error::Store(kv::Error::Unknown(_) | kv::Error::OtherVersion) => TxnError::Unknown(error),
         error => TxnError::NotDone(error),
     }
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use shard::map::stand;
 use shard::net::{Net, Sockets, Target, block_on};
 use shard::server::{CONFIGS, Home, Server};
 use shard::store::Kind as TxnKind;
-use shard::{Config, Gid, Kind, Mover, Partition};
+use shard::{Config, Gid, Kind, LockError, Mover, Partition};
 
 /// Nothing here takes so long, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -108,6 +109,53 @@ fn groups_that_pull_serve_while_shards_move_and_servers_restart() {
     assert_eq!(config.num, 4);
     let groups = [(1, first.target(1)), (2, first.target(2)), (3, second.target(3))];
     await_settled(&config, &groups);
+}
+
+#[test]
+fn locks_pass_from_one_to_the_next_while_their_shard_moves() {
+    let servers = Trio::start("locks", &[1, 2], Home::Here(Kind::Pulled));
+    let configs = servers.configs();
+    let mut controller = ControllerClient::new(RpcClient::new(servers.servers()), CONFIGS);
+    controller.join([(1, servers.servers()), (2, servers.servers())]).unwrap();
+    let (name, lease) = (b"lock", Duration::from_secs(2));
+    let shard = Partition::default().shard_of(name);
+    let (held, tokens) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for client in 0..3 {
+            let (configs, held, tokens) = (&configs, &held, &tokens);
+            scope.spawn(move || {
+                let mut clerk = clerk(configs, client).with_patience(PATIENCE);
+                for _ in 0..10 {
+                    let mut claim = block_on(clerk.acquire(name, lease, PATIENCE)).unwrap();
+                    assert!(!held.swap(true, Ordering::SeqCst), "one at a time");
+                    tokens.lock().unwrap().push(claim.token());
+                    thread::sleep(Duration::from_millis(10));
+                    block_on(clerk.renew(&mut claim)).unwrap();
+                    held.store(false, Ordering::SeqCst);
+                    block_on(clerk.release(claim)).unwrap();
+                }
+            });
+        }
+        for gid in [2, 1, 2] {
+            controller.move_shard(shard, gid).unwrap();
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let tokens = tokens.into_inner().unwrap();
+    assert_eq!(tokens.len(), 30);
+    assert!(
+        tokens.is_sorted_by(|one, next| one < next),
+        "each proves that it came later: {tokens:?}"
+    );
+    // Who is gone loses the lock when its lease ends.
+    let (mut dead, mut next) = (clerk(&configs, 8), clerk(&configs, 9));
+    let began = Instant::now();
+    let lost = block_on(dead.acquire(name, lease, PATIENCE)).unwrap();
+    let claim = block_on(next.acquire(name, lease, PATIENCE)).unwrap();
+    assert!(began.elapsed() >= lease, "{:?}", began.elapsed());
+    assert!(matches!(block_on(dead.release(lost)), Err(LockError::Lost { .. })));
+    block_on(next.release(claim)).unwrap();
+    assert_eq!(block_on(next.look_at_lock(name)), Ok(None));
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Group {
     /// The configuration that is served, or waited for; of a group that pulls.
     pub(super) config: Option<Config>,
     pub(super) slots: Vec<Slot>,
+    /// Grows with every entry, and tells what is restored from what was there before; kept by this process alone.
+    pub(super) changes: u64,
 }
 
 impl Group {
@@ -43,7 +45,7 @@ impl Group {
         assert!(partition.shards > 0, "there is at least one shard");
         let slots = (0..partition.shards).map(|_| Slot::default()).collect();
         let config = (kind == Kind::Pulled).then(|| Config::new(&partition));
-        Group { gid, partition, kind, config, slots }
+        Group { gid, partition, kind, config, slots, changes: 0 }
     }
 
     /// Which group this is.
@@ -68,11 +70,9 @@ impl Group {
         Stand { config: self.config.clone(), slots }
     }
 
-    /// Whether it still stands as it did then. Costs less than another look.
-    pub(super) fn stands_as(&self, then: &Stand) -> bool {
-        let num = |config: &Option<Config>| config.as_ref().map(|config| config.num);
-        num(&self.config) == num(&then.config)
-            && self.slots.iter().map(Slot::state).eq(then.slots.iter().cloned())
+    /// As long as this is the same, it stands as it did.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn execute(&mut self, entry: Entry<'_>, replies: &mut Replies) {
@@ -263,7 +263,10 @@ fn refused(refusal: Refusal) -> Vec<u8> {
 
 impl StateMachine for Group {
     fn apply(&mut self, batch: Batch<'_>, replies: &mut Replies) {
-        batch.for_each(|entry| self.execute(entry, replies));
+        batch.for_each(|entry| {
+            self.changes += 1;
+            self.execute(entry, replies);
+        });
     }
 
     fn query(&self, request: &[u8]) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! What a group knows of one shard, and the steps of a move.
 
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -175,7 +177,7 @@ impl Slot {
     }
 }
 
-/// With more keys than this, a shard is freed by a thread of its own: to free a hundred thousand at once takes as long
+/// With more keys than this, a shard is freed by a thread that does nothing else: to free a hundred thousand at once takes as long
 /// as many entries, and all groups of the process wait for whoever applies this one.
 const FREED_AT_ONCE: u64 = 1000;
 
@@ -183,11 +185,20 @@ const FREED_AT_ONCE: u64 = 1000;
 const REST: Duration = Duration::from_millis(1);
 
 fn free(leaving: Option<Leaving>) {
+    static FREEING: OnceLock<Sender<Leaving>> = OnceLock::new();
     if let Some(leaving) = leaving.filter(|leaving| leaving.shard.keys() > FREED_AT_ONCE) {
-        let thread = thread::Builder::new().name("shard-free".to_owned());
         // Where there can be no thread, it is freed here after all.
-        _ = thread.spawn(move || {
-            leaving.shard.machine.into_inner().into_kv().free(|| thread::sleep(REST));
-        });
+        _ = FREEING.get_or_init(start_freeing).send(leaving);
     }
+}
+
+fn start_freeing() -> Sender<Leaving> {
+    let (sender, leaving) = mpsc::channel::<Leaving>();
+    let free = move || {
+        for it in leaving {
+            it.shard.machine.into_inner().into_kv().free(|| thread::sleep(REST));
+        }
+    };
+    _ = thread::Builder::new().name("shard-free".to_owned()).spawn(free);
+    sender
 }

@@ -117,7 +117,7 @@ pub(super) fn read(group: &Group, source: &mut dyn SnapshotSource) -> Result<Gro
     let slots = (0..).zip(slots).map(|(id, slot)| read_slot(id, slot, source));
     let slots = slots.collect::<Result<_, _>>()?;
     match source.read(&mut [0])? {
-        0 => Ok(Group { gid, partition, kind, config, slots }),
+        0 => Ok(Group { gid, partition, kind, config, slots, changes: group.changes + 1 }),
         _ => Err(SnapshotError("bytes follow the last shard of the snapshot".to_owned())),
     }
 }

@@ -31,7 +31,7 @@ impl View {
     /// What keeps it up to date: the hooks of the member's group, on a host whose ticks are so long. They end the
     /// leases of locks as well.
     pub fn publisher(&self, tick: Duration) -> Publisher {
-        Publisher { view: self.clone(), leases: Leases::new(tick) }
+        Publisher { view: self.clone(), published: None, leases: Leases::new(tick) }
     }
 }
 
@@ -39,14 +39,16 @@ impl View {
 #[derive(Debug)]
 pub struct Publisher {
     view: View,
+    /// What the group had gone through when it was looked at last.
+    published: Option<u64>,
     leases: Leases,
 }
 
 impl Publisher {
-    fn publish(&self, group: &Group) {
-        let mut known = self.view.0.lock();
-        if known.as_ref().is_none_or(|known| !group.stands_as(known)) {
-            *known = Some(Arc::new(group.stand()));
+    fn publish(&mut self, group: &Group) {
+        if self.published != Some(group.changes()) {
+            self.published = Some(group.changes());
+            *self.view.0.lock() = Some(Arc::new(group.stand()));
         }
     }
 }
@@ -56,7 +58,10 @@ impl LeaderHooks<Sessions<Group>> for Publisher {
         self.leases.forget();
         match term {
             Some(_) => self.publish(group.inner()),
-            None => *self.view.0.lock() = None,
+            None => {
+                self.published = None;
+                *self.view.0.lock() = None;
+            }
         }
     }
 
@@ -73,18 +78,22 @@ impl LeaderHooks<Sessions<Group>> for Publisher {
 
 #[cfg(test)]
 mod tests {
+    use raft_core::block::{Entry, EntryKind};
+    use raft_core::state_machine::{Batch, Replies, StateMachine};
+    use raft_core::types::EntryId;
     use raft_host::session::Limits;
 
     use super::*;
-    use crate::{Kind, Partition};
+    use crate::group::Command;
+    use crate::{Config, Kind, Partition};
 
-    fn group(kind: Kind) -> Sessions<Group> {
-        Sessions::new(Group::new(7, Partition::default(), kind), Limits::default())
+    fn group() -> Sessions<Group> {
+        Sessions::new(Group::new(7, Partition::default(), Kind::Pulled), Limits::default())
     }
 
     #[test]
     fn a_view_shows_what_a_leader_sees_and_nothing_of_a_follower() {
-        let group = group(Kind::Pulled);
+        let mut group = group();
         let view = View::default();
         let mut publisher = view.publisher(Duration::from_millis(10));
         assert_eq!(view.look(), None);
@@ -94,10 +103,26 @@ mod tests {
         // Nothing has changed: nothing is copied.
         publisher.on_leader_tick(&group, 9);
         assert!(Arc::ptr_eq(&first, &view.look().unwrap()));
-        let pushed = self::group(Kind::Pushed);
-        publisher.on_leader_tick(&pushed, 10);
-        assert_eq!(*view.look().unwrap(), pushed.inner().stand());
+        let mut config = Config::new(&Partition::default());
+        (config.num, config.groups) = (1, [(7, vec!["a:1".to_owned()])].into());
+        config.shards.fill(7);
+        let configure = without_session(&Command::Configure { config, sources: vec![] }.encode());
+        let entry = Entry { id: EntryId::new(1, 1), kind: EntryKind::Command, data: &configure };
+        group.apply(Batch::of_entries(&[entry]), &mut Replies::default());
+        assert_ne!(first.config, group.inner().stand().config, "it is another one now");
+        publisher.on_leader_tick(&group, 10);
+        assert_eq!(*view.look().unwrap(), group.inner().stand());
         publisher.on_leadership(&group, None);
         assert_eq!(view.look(), None);
+        // Nothing has happened meanwhile, and it leads again.
+        publisher.on_leadership(&group, Some(4));
+        assert_eq!(*view.look().unwrap(), group.inner().stand());
+        // What is restored may look like what was there, and was not.
+        let second = view.look().unwrap();
+        let mut snapshot = Vec::new();
+        group.capture().write_to(&mut snapshot).unwrap();
+        group.restore(&mut &snapshot[..]).unwrap();
+        publisher.on_leader_tick(&group, 11);
+        assert!(!Arc::ptr_eq(&second, &view.look().unwrap()));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use raft_core::types::NodeId;
 use shard::clerk::Clerk;
 use shard::configs::{Configs, Feed};
-use shard::group::Leases;
+use shard::group::{Leases, Stand};
 use shard::net::{Net, Target};
 use shard::settler::Patience;
 use shard::{Agent, Config, Gid, Group, Kind, Mover, Partition, Settler, ShardId, controller};
@@ -138,13 +138,21 @@ impl Groups {
     fn start_agents(&self, gid: Gid, node: NodeId) {
         let (town, name) = (self.town.clone(), gid.to_string());
         let own = Target { group: gid, servers: vec![format!("{name}/{node}")] };
+        let (link, seen) = (self.member_link(gid, node), Rc::new(RefCell::new(None)));
+        let clock = link.clone();
         let look = move || {
+            let (now, mut seen) = (clock.now(), seen.borrow_mut());
             town.at(&name, |site| {
-                let group = group_of(site.leading(node)?);
-                Some(Arc::new(group.expect("the site runs a group").stand()))
+                let group = group_of(site.leading(node)?).expect("the site runs a group");
+                // A member shows how it stands once a tick.
+                let known: &mut (Duration, Arc<Stand>) =
+                    seen.get_or_insert_with(|| (now, Arc::new(group.stand())));
+                if now - known.0 >= TICK {
+                    *known = (now, Arc::new(group.stand()));
+                }
+                Some(known.1.clone())
             })
         };
-        let link = self.member_link(gid, node);
         let settler = Settler::new(link.clone(), self.partition, self.configs(), look.clone());
         let settler = settler.with_patience(self.patience);
         let mut tasks = vec![self.town.spawn(async move { settler.run().await })];

@@ -74,6 +74,25 @@ fn wait(groups: &Groups) -> (TaskId, Had) {
 }
 
 #[test]
+fn who_waits_for_less_than_an_attempt_takes_waits_no_longer() {
+    let groups = two();
+    let _held = acquire(&groups, LEASE);
+    let mut clerk = groups.clerk();
+    let (end, took) = groups.town.run(async move {
+        let began = clerk.net().now();
+        let end = clerk.acquire(NAME, LEASE, Duration::from_millis(300)).await.map(|_| ());
+        (end, clerk.net().now() - began)
+    });
+    assert_eq!(end, Err(LockError::TimedOut));
+    // And then it says that it waits no more.
+    assert!(took < Duration::from_millis(600), "{took:?}");
+    let mut clerk = groups.clerk();
+    let state = groups.town.run(async move { clerk.look_at_lock(NAME).await });
+    assert_eq!(state.unwrap().expect("it is held").waiters.len(), 0);
+    groups.finish();
+}
+
+#[test]
 fn a_lock_that_is_held_moves_with_its_shard_and_so_do_those_who_wait() {
     let groups = two();
     let (mut clerk, mut claim) = acquire(&groups, LEASE);

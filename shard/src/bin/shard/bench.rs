@@ -28,6 +28,8 @@ struct Load<'a> {
     arguments: &'a Bench,
     store: Store,
     seed: u64,
+    /// Tells its keys from those of all other runs, which may have been kept.
+    run: u64,
     start: Start,
     tally: Mutex<Tally>,
     /// How many operations each shard has seen.
@@ -66,6 +68,7 @@ impl<'a> Load<'a> {
         Ok(Load {
             arguments,
             seed: arguments.seed.unwrap_or_else(any_seed),
+            run: any_seed(),
             start: Start::default(),
             tally: Mutex::default(),
             shards: store.config.shards.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -75,7 +78,7 @@ impl<'a> Load<'a> {
     }
 
     fn prefix(&self) -> String {
-        format!("bench/{:016x}/", self.seed)
+        format!("bench/{:016x}/", self.run)
     }
 
     /// A key of this run's alone.

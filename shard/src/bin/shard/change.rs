@@ -181,7 +181,7 @@ impl Order<'_> {
         let is_over = AtomicBool::new(false);
         let (configs, look) = (self.place.configs(), Duration::from_millis(200));
         let end = thread::scope(|scope| {
-            scope.spawn(|| {
+            let shows = scope.spawn(|| {
                 let net = Sockets::default();
                 while !is_over.load(Ordering::Relaxed) {
                     if let Ok(map) = block_on(Map::gather(&net, &configs, look)) {
@@ -193,6 +193,7 @@ impl Order<'_> {
             });
             let end = work();
             is_over.store(true, Ordering::Relaxed);
+            shows.thread().unpark();
             end
         });
         bar.finish_and_clear();

@@ -14,6 +14,7 @@ use shard::net::{Sockets, block_on};
 
 use crate::args::Map;
 use crate::place::no_config;
+use crate::say;
 use picture::{Style, picture};
 
 /// How often a picture is drawn that is watched.
@@ -43,11 +44,18 @@ pub(crate) fn show(arguments: &Map) -> Result<(), Failure> {
     while !stop.load(Ordering::Relaxed) {
         let next = Instant::now() + PERIOD;
         // Whoever watches sees it when there is something to be seen again.
-        let drawn = draw(arguments, &net, style).unwrap_or_else(|failure| failure.text + "\n");
+        let drawn = draw(arguments, &net, style);
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        print(&if is_terminal { frame(&drawn) } else { drawn.into_bytes() })?;
+        match drawn {
+            // A program that reads lines gets none.
+            Err(failure) if arguments.json => say(&failure.text),
+            drawn => {
+                let drawn = drawn.unwrap_or_else(|failure| failure.text + "\n");
+                print(&if is_terminal { frame(&drawn) } else { drawn.into_bytes() })?;
+            }
+        }
         rest_until(next, &stop);
     }
     Ok(())

@@ -83,9 +83,12 @@ impl Target {
     /// Reads the configuration, by which the number of shards is known.
     pub(crate) fn find(&self) -> Result<Store, Failure> {
         let place = self.home.place()?;
+        self.find_at(&place).map_err(|error| no_config(error, place.kind))
+    }
+
+    pub(crate) fn find_at(&self, place: &Place) -> Result<Store, NoConfig> {
         let (net, configs, patience) = (Sockets::default(), place.configs(), self.timeout);
-        let config = block_on(configs.find(&net, patience));
-        let config = config.map_err(|error| no_config(error, place.kind))?;
+        let config = block_on(configs.find(&net, patience))?;
         Ok(Store { net, configs, config, kind: place.kind, patience })
     }
 }

@@ -4,6 +4,7 @@ use program::output::print;
 use program::text::aligned;
 use program::{Failure, NOT_FOUND};
 use raft_host::rpc::RpcClient;
+use shard::configs::NoConfig;
 use shard::controller::ControllerClient;
 use shard::net::block_on;
 use shard::server::CONFIGS;
@@ -16,7 +17,10 @@ use crate::serve::ranges;
 
 pub(crate) fn show(query: &Query) -> Result<(), Failure> {
     let place = query.target.home.place()?;
-    let store = query.target.find()?;
+    let store = query.target.find_at(&place).map_err(|error| match error {
+        NoConfig::NotThere => Failure { status: NOT_FOUND, ..no_config(error, place.kind) },
+        error => no_config(error, place.kind),
+    })?;
     let begun = block_on(store.configs.begun(&store.net, store.patience));
     let begun = begun.map_err(|error| no_config(error, place.kind))?;
     let config = match query.number {

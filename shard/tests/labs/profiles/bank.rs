@@ -59,6 +59,12 @@ pub(super) fn run(seed: u64) -> Tally {
             _ => bank.scene.strike(),
         }
     }
+    let deeds = bank.deeds.clone();
+    if bank.scene.is_vacuous(known(&deeds.borrow())) {
+        // All others may be dead.
+        bank.hire();
+    }
+    bank.scene.lull(|| known(&deeds.borrow()));
     bank.scene.calm();
     bank.close()
 }

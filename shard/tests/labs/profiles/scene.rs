@@ -135,10 +135,14 @@ impl Scene {
 
     /// Whether faults go on: for a while, and longer where nothing was shown yet.
     pub(super) fn goes_on(&mut self, acknowledged: u64) -> bool {
+        let (is_vacuous, now) = (self.is_vacuous(acknowledged), self.town.now());
+        now < self.end || now < self.end + 5 * STORM && is_vacuous
+    }
+
+    pub(super) fn is_vacuous(&mut self, acknowledged: u64) -> bool {
         self.tally.acknowledged = acknowledged;
         self.read_ledger();
-        let now = self.town.now();
-        now < self.end || now < self.end + 5 * STORM && self.tally.vacuous().is_some()
+        self.tally.vacuous().is_some()
     }
 
     fn read_ledger(&mut self) {
@@ -312,8 +316,20 @@ impl Scene {
 
     // The end.
 
-    /// All faults stop, and everybody comes to an end. Answers what is in force then.
-    pub(super) fn calm(&mut self) -> Config {
+    /// Where the storm has left room for nothing, everything works again, until something is shown.
+    pub(super) fn lull(&mut self, acknowledged: impl Fn() -> u64) {
+        if !self.is_vacuous(acknowledged()) {
+            return;
+        }
+        self.mend_all();
+        self.hire();
+        let until = self.town.now() + CALM_MAX;
+        while self.is_vacuous(acknowledged()) && self.town.now() < until {
+            self.town.run_for(100 * MILLISECOND);
+        }
+    }
+
+    fn mend_all(&mut self) {
         while !(self.down.is_empty() && self.down_one.is_empty()) {
             self.mend();
         }
@@ -322,6 +338,11 @@ impl Scene {
         }
         self.town.mend_cuts();
         self.groups.set_unreliable(false);
+    }
+
+    /// All faults stop, and everybody comes to an end. Answers what is in force then.
+    pub(super) fn calm(&mut self) -> Config {
+        self.mend_all();
         // Some come back, others never do.
         for changer in std::mem::take(&mut self.changers) {
             match changer.is_cut && self.dice.coin() {

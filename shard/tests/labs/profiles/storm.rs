@@ -51,6 +51,8 @@ pub(super) fn run(seed: u64) -> Tally {
         storm.scene.town.run_for(time);
         storm.scene.strike();
     }
+    let record = storm.record.clone();
+    storm.scene.lull(|| record.counts().1 as u64);
     storm.scene.calm();
     storm.check()
 }

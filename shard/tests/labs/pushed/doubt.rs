@@ -5,14 +5,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kv::PutError;
 use raft_host::outcome::{ProposeError, ProposeResult, QueryResult, Unknown};
+use raft_host::session::Answer;
 use shard::clerk::Clerk;
 use shard::configs::Configs;
 use shard::controller::Command;
 use shard::mover::{Changed, OrderError, Ordered};
 use shard::net::{Net, Target};
-use shard::{Config, Mover};
+use shard::store::Kind as TxnKind;
+use shard::{Config, Mover, TxnError};
 
 use super::play::{FIRST, Play};
 use crate::lab::{MILLISECOND, SECOND, seed};
@@ -23,6 +26,8 @@ use crate::town::Link;
 enum Lost {
     Request,
     Reply,
+    /// The reply comes, and nobody can read it.
+    Meaning,
 }
 
 /// A way on which the next commands are lost, or their replies, as somebody says.
@@ -60,8 +65,11 @@ impl Net for Forgetful {
     async fn propose(&self, to: &Target, command: Vec<u8>) -> ProposeResult {
         let lost = self.lost.borrow_mut().pop_front();
         let Some(lost) = lost else { return self.link.propose(to, command).await };
-        if let Lost::Reply = lost {
+        if let Lost::Reply | Lost::Meaning = lost {
             self.link.propose(to, command).await.expect("nothing else goes wrong");
+        }
+        if let Lost::Meaning = lost {
+            return Ok(Answer::Applied(Bytes::from_static(b"\xff?")).to_bytes().into());
         }
         self.link.sleep(SILENCE).await;
         Err(ProposeError::Unknown(Unknown::Timeout))
@@ -115,6 +123,45 @@ fn an_append_at_the_old_group_is_not_done_again_at_the_new_one() {
     assert_eq!(found.unwrap().unwrap().value, b"ab");
     play.groups.restart(FIRST);
     play.finish();
+}
+
+/// P42: what was answered by something unreadable was perhaps done, and in a session it is asked for again.
+#[test]
+fn an_append_whose_reply_makes_no_sense_is_done_once() {
+    let play = Play::new(seed());
+    let way = Forgetful::new(&play);
+    let mut clerk = way.clerk(&play);
+    let found = play.town.run(async move {
+        clerk.append(b"k", b"a").await.unwrap();
+        way.lose(Lost::Meaning);
+        clerk.append(b"k", b"b").await.unwrap();
+        clerk.get(b"k").await.unwrap().unwrap()
+    });
+    assert_eq!((found.value, found.version), (b"ab".to_vec(), 2));
+    play.finish();
+}
+
+/// P42: so was a transaction of one part. It is not told as surely not done.
+#[test]
+fn a_commit_whose_reply_makes_no_sense_was_perhaps_done() {
+    for kind in [TxnKind::Optimistic, TxnKind::Locking] {
+        let play = Play::new(seed());
+        let way = Forgetful::new(&play);
+        let mut clerk = way.clerk(&play).with_patience(Duration::from_millis(300));
+        let (end, found) = play.town.run(async move {
+            clerk.put(b"k", b"before").await.unwrap();
+            let mut txn = clerk.begin(kind);
+            txn.put(b"k", b"after").await.unwrap();
+            // Each of its attempts.
+            (0..100).for_each(|_| way.lose(Lost::Meaning));
+            let end = txn.commit().await;
+            way.lost.borrow_mut().clear();
+            (end, clerk.get(b"k").await.unwrap().unwrap().value)
+        });
+        assert!(matches!(end, Err(TxnError::Unknown(_))), "{end:?}");
+        assert_eq!(found, b"after");
+        play.finish();
+    }
 }
 
 /// P42, of a clerk without sessions: that it perhaps was done surfaces, at whatever group.

@@ -69,7 +69,8 @@ impl Net for Link {
     }
 
     async fn sleep(&self, time: Duration) {
-        let id = self.town.wait_until(time.as_micros() as u64, None);
+        // For ever is long enough.
+        let id = self.town.wait_until(time.as_micros().min(1 << 60) as u64, None);
         _ = Waiting { town: self.town.clone(), id }.await;
     }
 
