@@ -1,6 +1,7 @@
 //! Orders of an operator: what a replicated controller would do with them, a controller that pushes does so.
 
-use super::{Changed, MoveError, Mover, Own};
+use super::work::{Own, Work};
+use super::{Changed, MoveError, Mover};
 use crate::config::{Config, Num};
 use crate::configs::NoConfig;
 use crate::controller::{Command, Refusal};
@@ -65,6 +66,12 @@ impl<N: Net> Mover<N> {
     /// # Errors
     /// [`OrderError`] says how far it may have come.
     pub async fn order(&self, command: &Command) -> Result<Ordered, OrderError> {
+        self.work().order(command).await
+    }
+}
+
+impl<N: Net> Work<'_, N> {
+    async fn order(&self, command: &Command) -> Result<Ordered, OrderError> {
         command.check()?;
         let mut finished = self.recover().await.map_err(OrderError::Earlier)? == Changed::Done;
         loop {
@@ -78,11 +85,11 @@ impl<N: Net> Mover<N> {
             }
             let next = match &now {
                 Some(now) => command.next(now)?,
-                None => command.next(&Config::new(&self.partition))?,
+                None => command.next(&Config::new(self.partition))?,
             };
             let own = match now {
-                Some(_) => self.change_own(&next).await?,
-                None => self.init_own(&next).await?,
+                Some(_) => self.change(&next).await?,
+                None => self.init(&next).await?,
             };
             match own {
                 Own::Done => return Ok(Ordered::Made(next.num)),

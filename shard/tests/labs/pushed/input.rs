@@ -1,5 +1,7 @@
 //! What a controller is told, or finds, that makes no sense: each has a typed answer, and changes nothing.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use shard::config::ConfigError;
@@ -209,6 +211,26 @@ fn patience_ends_and_says_where() {
     assert_eq!(recover(&play), Ok(Changed::Done));
     assert_eq!(play.check_slots([FIRST, 2]), next);
     play.check_keys();
+
+    // It is one for all that a change comes to: the store is down for the most of it, and then a group.
+    play.groups.stop(2);
+    play.town.at("head", |site| site.stop_all());
+    let (mover, config) = (play.mover().with_patience(Duration::from_secs(3)), next.leave([FIRST]));
+    let (from, end) = (play.town.now(), Rc::new(RefCell::new(None)));
+    let result = end.clone();
+    let config = config.rebalanced();
+    let task =
+        play.town.spawn(async move { *result.borrow_mut() = Some(mover.change(&config).await) });
+    play.town.run_for(2 * SECOND);
+    play.town.at("head", |site| site.start_all());
+    while !play.town.has_ended(task) {
+        play.town.run_for(SECOND / 10);
+    }
+    assert!(matches!(end.take(), Some(Err(MoveError::Timeout { .. }))));
+    let took = play.town.now() - from;
+    assert!(took < 9 * SECOND / 2, "{took} microseconds");
+    play.groups.restart(2);
+    assert_eq!(recover(&play), Ok(Changed::Done));
 
     play.town.at("head", |site| site.stop_all());
     let mover = play.mover().with_patience(Duration::from_secs(3));
