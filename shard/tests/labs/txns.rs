@@ -68,6 +68,42 @@ fn a_transaction_happens_as_a_whole_or_not_at_all() {
     }
 }
 
+/// A part counts as prepared when its group has said so, and not before.
+#[test]
+fn a_transaction_with_a_group_that_does_not_answer_does_not_happen() {
+    for kind in KINDS {
+        let groups = three(seed());
+        let mut clerk = groups.clerk().with_patience(Duration::from_secs(1));
+        let link = clerk.net().clone();
+        let end = Rc::new(RefCell::new(None));
+        let result = end.clone();
+        let task = groups.town.spawn(async move {
+            let mut txn = clerk.begin(kind);
+            for digit in 0..10 {
+                txn.put(format!("{digit}k").as_bytes(), b"new").await.unwrap();
+            }
+            // Group 3 goes down meanwhile.
+            link.sleep(Duration::from_secs(1)).await;
+            *result.borrow_mut() = Some(txn.commit().await);
+        });
+        groups.town.run_for(SECOND / 2);
+        groups.stop(3);
+        while !groups.town.has_ended(task) {
+            groups.town.run_for(SECOND / 10);
+        }
+        let end = end.take().expect("it has ended");
+        assert!(matches!(end, Err(TxnError::NotDone(_) | TxnError::Unknown(_))), "{end:?}");
+        groups.restart(3);
+        let mut other = groups.clerk();
+        groups.town.run(async move {
+            for digit in 0..10 {
+                assert_eq!(text(&mut other, &format!("{digit}k")).await, "");
+            }
+        });
+        groups.finish();
+    }
+}
+
 /// testTransactionSingleServerShard1 to 4, and testTransactionCrossServerShard1 to 4.
 #[test]
 fn a_transaction_that_has_read_what_changes_does_not_happen() {
