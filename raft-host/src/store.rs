@@ -68,10 +68,10 @@ impl DiskThreads {
         let reader = Arc::new(wal.snapshot_reader());
         let (writer, spare, trash) =
             (wal.snapshot_writer(), wal.spare().clone(), wal.remove_beside());
-        let parts = Beside { writer, spare, trash };
+        let parts = Beside { writer, spare, trash: trash.clone() };
         let mut disk = DiskThreads { log, beside, reader, threads: Vec::new() };
         let (log, beside, to) = (disk.log.clone(), disk.beside.clone(), mailbox.clone());
-        disk.spawn("raft-log", mailbox, move || log::run(wal, &log, &beside, &to))?;
+        disk.spawn("raft-log", mailbox, move || log::run(wal, &trash, &log, &beside, &to))?;
         let (beside, to) = (disk.beside.clone(), mailbox.clone());
         disk.spawn("raft-beside", mailbox, move || beside::run(&parts, &beside, &to))?;
         Ok(disk)

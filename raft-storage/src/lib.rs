@@ -21,6 +21,7 @@
 //! assert_eq!(recovered.hard_state, hard_state);
 //! ```
 
+mod directory;
 pub mod disk;
 mod error;
 pub mod memory;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use raft_core::checksum::Crc;
@@ -19,6 +20,7 @@ use raft_core::ready::LogReadError;
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
 use raft_core::types::{EntryId, GroupId, LogIndex};
 
+use crate::directory::Directory;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::WalError;
 use crate::trash::{self, Reading, Trash};
@@ -89,17 +91,14 @@ fn file_bytes(size: u64) -> u64 {
 /// Bytes of contents in a file of so many bytes.
 fn contents_bytes(file_bytes: u64) -> u64 {
     let body = file_bytes.saturating_sub(HEADER_BYTES);
-    body - body.div_ceil((BLOCK_BYTES + CRC_BYTES) as u64) * CRC_BYTES as u64
+    body.saturating_sub(body.div_ceil((BLOCK_BYTES + CRC_BYTES) as u64) * CRC_BYTES as u64)
 }
 
-fn check_size(meta: &SnapshotMeta, found: u64) -> Result<(), SnapshotError> {
+fn of_size(meta: &SnapshotMeta, found: u64) -> SnapshotError {
     let SnapshotMeta { last, size, .. } = meta;
-    match found == *size {
-        true => Ok(()),
-        false => Err(SnapshotError::new(format_args!(
-            "{found} bytes were staged for snapshot {last} of {size} bytes"
-        ))),
-    }
+    SnapshotError::new(format_args!(
+        "{found} bytes were staged for snapshot {last} of {size} bytes"
+    ))
 }
 
 fn failed(what: impl Display) -> impl FnOnce(io::Error) -> SnapshotError {
@@ -121,7 +120,7 @@ fn go_on<F>(
 /// The snapshots of all groups.
 #[derive(Debug)]
 pub(crate) struct SnapshotStore<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     trash: Trash<D>,
     staged: BTreeMap<(GroupId, EntryId), Making<D::File>>,
     /// Sizes of the sealed ones.
@@ -144,13 +143,13 @@ struct Staged<F> {
 impl<D: Disk> SnapshotStore<D> {
     /// The snapshots that the log names.
     pub(crate) fn open(
-        disk: Arc<D>,
+        disk: Arc<Directory<D>>,
         trash: Trash<D>,
         latest: impl Iterator<Item = (GroupId, Arc<SnapshotMeta>)>,
     ) -> Result<Self, WalError> {
         let mut sealed = BTreeMap::new();
         for (group, meta) in latest.filter(|(_, meta)| meta.last != EntryId::ZERO) {
-            check_file(&*disk, group, &meta)?;
+            check_file(&**disk, group, &meta)?;
             sealed.insert((group, meta.last), meta.size);
         }
         Ok(SnapshotStore { disk, trash, staged: BTreeMap::new(), sealed })
@@ -184,7 +183,7 @@ impl<D: Disk> SnapshotStore<D> {
             self.staged.remove(&key);
             self.drop_staged_before(group, chunk.snapshot.index);
             let name = staged_name(group, chunk.snapshot);
-            self.staged.insert(key, Staged::begin(&*self.disk, name, group, chunk.snapshot));
+            self.staged.insert(key, Staged::begin(&**self.disk, name, group, chunk.snapshot));
         }
         if let Some(making) = self.staged.get_mut(&key) {
             // Told when it is sealed.
@@ -211,13 +210,16 @@ impl<D: Disk> SnapshotStore<D> {
     fn try_seal(&mut self, group: GroupId, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
         let last = meta.last;
         let from = match self.staged.remove(&(group, last)) {
-            Some(making) => {
-                let mut staged = making?;
-                check_size(meta, staged.size)?;
+            Some(Ok(mut staged)) if staged.size == meta.size => {
                 staged.finish(group, last)?;
                 staged.name
             }
-            None => self.finished_beside(group, meta)?,
+            // Of the same one a part may have been received, and given up.
+            part => match (self.finished_beside(group, meta), part) {
+                (Ok(name), _) => name,
+                (Err(error), None) => return Err(error),
+                (Err(_), Some(making)) => return Err(of_size(meta, making?.size)),
+            },
         };
         let to = file_name(group, last);
         self.disk.rename(&from, &to).map_err(failed(format_args!("rename {from}")))?;
@@ -241,8 +243,10 @@ impl<D: Disk> SnapshotStore<D> {
                 _ => failed(format_args!("open {name}"))(error),
             })?;
         let bytes = file.len().map_err(failed(format_args!("ask for the length of {name}")))?;
-        check_size(meta, contents_bytes(bytes))?;
-        Ok(name)
+        match bytes == file_bytes(meta.size) {
+            true => Ok(name),
+            false => Err(of_size(meta, contents_bytes(bytes))),
+        }
     }
 
     /// Whether a record may name this snapshot.
@@ -303,7 +307,7 @@ impl<D: Disk> SnapshotStore<D> {
     }
 
     pub(crate) fn reader(&self) -> SnapshotReader<D> {
-        SnapshotReader { disk: self.disk.clone(), trash: self.trash.clone() }
+        SnapshotReader { disk: self.disk.disk().clone(), readers: self.trash.readers().clone() }
     }
 }
 
@@ -429,7 +433,7 @@ impl<F: DiskFile> Staged<F> {
 /// ```
 #[derive(Debug)]
 pub struct SnapshotWriter<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
 }
 
 impl<D: Disk> SnapshotWriter<D> {
@@ -438,7 +442,7 @@ impl<D: Disk> SnapshotWriter<D> {
     /// # Errors
     /// If its file can't be created or written.
     pub fn begin(&self, group: GroupId, last: EntryId) -> Result<SnapshotFile<D>, SnapshotError> {
-        let making = Staged::begin(&*self.disk, beside_name(group, last), group, last);
+        let making = Staged::begin(&**self.disk, beside_name(group, last), group, last);
         let disk = self.disk.clone();
         let mut file = SnapshotFile { disk, group, last, making, is_finished: false };
         go_on(&mut file.making, |_| Ok(()))?;
@@ -450,7 +454,7 @@ impl<D: Disk> SnapshotWriter<D> {
 /// finished: it would fill the disk that a snapshot is there to relieve.
 #[derive(Debug)]
 pub struct SnapshotFile<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     group: GroupId,
     last: EntryId,
     making: Making<D::File>,
@@ -489,12 +493,12 @@ impl<D: Disk> Drop for SnapshotFile<D> {
 #[derive(Debug)]
 pub struct SnapshotReader<D: Disk> {
     disk: Arc<D>,
-    trash: Trash<D>,
+    readers: Arc<AtomicUsize>,
 }
 
 impl<D: Disk> Clone for SnapshotReader<D> {
     fn clone(&self) -> Self {
-        SnapshotReader { disk: self.disk.clone(), trash: self.trash.clone() }
+        SnapshotReader { disk: self.disk.clone(), readers: self.readers.clone() }
     }
 }
 
@@ -512,7 +516,7 @@ impl<D: Disk> SnapshotReader<D> {
     }
 
     fn contents(&self, group: GroupId, last: EntryId) -> Result<Contents<D>, SnapshotError> {
-        let reading = self.trash.reading();
+        let reading = Reading::begin(&self.readers);
         let name = file_name(group, last);
         let open = |what| failed(format!("{what} {name}"));
         let file = self.disk.open(&name, OpenMode::Existing).map_err(open("open"))?;
@@ -525,7 +529,7 @@ impl<D: Disk> SnapshotReader<D> {
 /// The contents of an open snapshot file.
 struct Contents<D: Disk> {
     file: D::File,
-    _reading: Reading<D>,
+    _reading: Reading,
     name: String,
     group: GroupId,
     last: EntryId,

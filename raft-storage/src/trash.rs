@@ -8,7 +8,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::directory::Directory;
 use crate::disk::{Disk, DiskFile, OpenMode};
+
+/// With so many files waiting, the next one is removed at once: they take room that others may need.
+const WAITING_MAX: usize = 8;
 
 /// What the files are called until they are gone.
 pub(crate) const PREFIX: &str = "trash-";
@@ -20,13 +24,13 @@ pub struct Trash<D: Disk>(Arc<Shared<D>>);
 
 #[derive(Debug)]
 struct Shared<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     step_bytes: u64,
     /// Somebody takes the steps.
     is_tended: AtomicBool,
     thrown_away: AtomicU64,
     /// Who reads snapshots: one that is thrown away meanwhile must stay whole for them.
-    readers: AtomicUsize,
+    readers: Arc<AtomicUsize>,
     files: Mutex<VecDeque<Waste>>,
 }
 
@@ -39,7 +43,15 @@ struct Waste {
 
 /// Somebody reads a snapshot.
 #[derive(Debug)]
-pub(crate) struct Reading<D: Disk>(Arc<Shared<D>>);
+pub(crate) struct Reading(Arc<AtomicUsize>);
+
+impl Reading {
+    /// To be there from before a snapshot is opened until it is closed.
+    pub(crate) fn begin(readers: &Arc<AtomicUsize>) -> Self {
+        readers.fetch_add(1, Ordering::SeqCst);
+        Reading(readers.clone())
+    }
+}
 
 impl<D: Disk> Clone for Trash<D> {
     fn clone(&self) -> Self {
@@ -47,20 +59,20 @@ impl<D: Disk> Clone for Trash<D> {
     }
 }
 
-impl<D: Disk> Drop for Reading<D> {
+impl Drop for Reading {
     fn drop(&mut self) {
-        self.0.readers.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl<D: Disk> Trash<D> {
-    pub(crate) fn new(disk: Arc<D>, step_bytes: u64) -> Self {
+    pub(crate) fn new(disk: Arc<Directory<D>>, step_bytes: u64) -> Self {
         Trash(Arc::new(Shared {
             disk,
             step_bytes,
             is_tended: AtomicBool::new(false),
             thrown_away: AtomicU64::new(0),
-            readers: AtomicUsize::new(0),
+            readers: Arc::default(),
             files: Mutex::default(),
         }))
     }
@@ -74,9 +86,11 @@ impl<D: Disk> Trash<D> {
     /// opened again.
     pub(crate) fn throw_away(&self, name: &str) {
         let Shared { disk, is_tended, thrown_away, .. } = &*self.0;
+        let is_full = self.files().len() >= WAITING_MAX;
         let number = thrown_away.fetch_add(1, Ordering::Relaxed);
         let to = format!("{PREFIX}{number}");
-        if !is_tended.load(Ordering::Relaxed) || disk.rename(name, &to).is_err() {
+        let is_tended = is_tended.load(Ordering::Relaxed);
+        if !is_tended || is_full || disk.rename(name, &to).is_err() {
             let _ = disk.remove(name);
             return;
         }
@@ -84,18 +98,25 @@ impl<D: Disk> Trash<D> {
         self.files().push_back(waste);
     }
 
-    /// To be held from before a snapshot is opened until it is closed.
-    pub(crate) fn reading(&self) -> Reading<D> {
-        self.0.readers.fetch_add(1, Ordering::SeqCst);
-        Reading(self.0.clone())
+    /// Removes all that waits, at once: somebody needs the room.
+    pub(crate) fn clear(&self) {
+        for waste in self.files().drain(..) {
+            let _ = self.0.disk.remove(&waste.name);
+        }
     }
 
-    /// Whether there is something to do.
+    /// How many read snapshots.
+    pub(crate) fn readers(&self) -> &Arc<AtomicUsize> {
+        &self.0.readers
+    }
+
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.files().is_empty()
     }
 
-    /// Removes the end of a file, a sixteenth of a segment. Answers whether there is more to do.
+    /// Removes the end of a file, a sixteenth of a segment; first of all its new name is made durable, and while
+    /// somebody reads a snapshot whole files are removed. Answers whether there is more to do.
     pub fn step(&self) -> bool {
         let front = self.files().pop_front();
         let Some(waste) = front else { return false };

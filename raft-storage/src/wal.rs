@@ -27,6 +27,7 @@ use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::storage::{Completion, Recovered};
 use raft_core::types::{ClusterId, EntryId, GroupId, Identity, LogIndex, NodeId};
 
+use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::memory::ReadBudget;
@@ -124,7 +125,6 @@ pub struct Wal<D: Disk> {
     waiting: Option<(Header, WalError)>,
     failed: Option<WriteError>,
     completions: Vec<(GroupId, Completion)>,
-    _lock: D::Lock,
 }
 
 impl<D: Disk> fmt::Debug for Wal<D> {
@@ -145,8 +145,9 @@ impl<D: Disk> Wal<D> {
         let disk = Arc::new(disk);
         let lock = disk.try_lock(LOCK).map_err(WalError::io("create and lock the file", LOCK))?;
         let lock = lock.ok_or(WalError::Locked { file: LOCK })?;
+        let disk = Arc::new(Directory::new(disk, lock));
         let mut replay = recovery::replay(&disk, options.segment_bytes)?;
-        if replay.place.is_none() && SnapshotStore::any_there(&*disk)? {
+        if replay.place.is_none() && SnapshotStore::<D>::any_there(&disk)? {
             // A log that begins has none. This one was removed, and they may be all that is left.
             let why = "there are snapshots, and no log that names them".to_owned();
             return Err(WalError::Missing { file: segment_name(1), why });
@@ -185,7 +186,6 @@ impl<D: Disk> Wal<D> {
             waiting: None,
             failed: None,
             completions: Vec::new(),
-            _lock: lock,
         })
     }
 
@@ -343,7 +343,8 @@ impl<D: Disk> Wal<D> {
         &self.segments.spare
     }
 
-    /// Has files that are needed no more removed step by step, by the caller. They are removed at once otherwise.
+    /// From now on files that are needed no more are removed step by step, by whoever has this; before, at once. Where
+    /// nobody takes the steps, they stay until the log is opened again.
     pub fn remove_beside(&self) -> Trash<D> {
         self.segments.trash.tend();
         self.segments.trash.clone()

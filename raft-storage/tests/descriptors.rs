@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use raft_core::block::{BlockBuilder, EntryKind, Views};
-use raft_core::ready::{LogRead, LogReadData, Operations, Wanted, Write};
+use raft_core::membership::Membership;
+use raft_core::ready::{LogRead, LogReadData, Operations, SnapshotRecord, Wanted, Write};
+use raft_core::snapshot::SnapshotMeta;
 use raft_core::storage::Completion;
 use raft_core::types::{EntryId, Identity, Member};
 use raft_storage::{Disk, FileDisk, OpenMode, Wal, WalError, WalOptions};
@@ -22,6 +24,8 @@ struct Crowded {
     disk: SimDisk,
     out_of_descriptors: Arc<AtomicBool>,
     refused: Arc<AtomicU32>,
+    /// The next sync of the directory fails, and is told so; those after it seem to succeed.
+    fails_to_sync: Arc<AtomicBool>,
 }
 
 impl Crowded {
@@ -30,6 +34,7 @@ impl Crowded {
             disk: SimDisk::new(),
             out_of_descriptors: Arc::default(),
             refused: Arc::default(),
+            fails_to_sync: Arc::default(),
         }
     }
 
@@ -63,7 +68,10 @@ impl Disk for Crowded {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
+        match self.fails_to_sync.swap(false, Ordering::Relaxed) {
+            true => Err(io::Error::other("the disk is ill")),
+            false => self.disk.sync_dir(),
+        }
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<SimLock>> {
@@ -193,6 +201,43 @@ fn a_segment_that_can_not_be_made_ahead_is_made_when_it_is_needed() {
         assert_eq!(flush(&mut wal), [index]);
     }
     assert!(spare.is_wanted(), "it was taken");
+}
+
+/// Linux tells an error of a directory to one of those who sync it.
+#[test]
+fn a_sync_of_the_directory_that_failed_for_one_thread_fails_for_all() {
+    let disk = Crowded::new();
+    let mut wal = Wal::open(disk.clone(), options()).unwrap();
+    wal.open_group(ID).unwrap();
+    let trash = wal.remove_beside();
+    for index in 1..=6 {
+        append(&mut wal, index);
+        assert_eq!(flush(&mut wal), [index]);
+    }
+    let membership = Membership::trusted([1]).unwrap();
+    let last = EntryId::new(6, 1);
+    wal.snapshot_writer().begin(ID.group, last).unwrap().finish().unwrap();
+    let meta = Arc::new(SnapshotMeta { last, membership, size: 0 });
+    wal.seal(ID.group, meta.clone());
+    let snapshot = Some(SnapshotRecord { meta, keep_log: false });
+    wal.submit(ID.group, Write::detached(7, Operations { snapshot, ..Operations::default() }));
+    wal.write_batch();
+    wal.sync_batch();
+    append(&mut wal, 7);
+    wal.write_batch();
+    wal.sync_batch();
+    assert!(!trash.is_empty(), "vacuous: no segment has become superfluous");
+    disk.fails_to_sync.store(true, Ordering::Relaxed);
+    trash.step();
+    assert!(wal.failure().is_none());
+    // The log counts on none of the names that come now.
+    for index in 8..=12 {
+        append(&mut wal, index);
+        wal.write_batch();
+        wal.sync_batch();
+    }
+    let why = wal.failure().unwrap().to_string();
+    assert!(why.contains("an earlier sync of the directory has failed"), "{why}");
 }
 
 #[test]

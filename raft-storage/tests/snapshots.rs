@@ -9,7 +9,7 @@ use raft_core::ready::{Operations, SnapshotRecord, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta};
 use raft_core::storage::Completion;
 use raft_core::types::{EntryId, GroupId, Identity, Member};
-use raft_storage::{Disk, DiskFile, OpenMode, SnapshotFile, Wal, WalOptions};
+use raft_storage::{Disk, DiskFile, OpenMode, SnapshotFile, Wal, WalError, WalOptions};
 use simulator::disk::SimDisk;
 
 const GROUP: GroupId = 7;
@@ -195,8 +195,29 @@ fn one_that_is_written_beside_the_log_goes_where_it_fails() {
     let next = SnapshotChunk::new(EntryId::new(5, 1), 1000, Bytes::from_static(b"next"));
     assert!(file.append(&next).is_err() && file.finish().is_err(), "nothing follows a gap");
     assert!(!seal(&mut wal, 5, 1000));
-    // While one is received, the same may be written.
+    // While one is received, the same may be written; what was received in part is not wanted then.
     stage(&mut wal, GROUP, 5, 0, 1000);
     write(&wal, 5, 1000).unwrap().finish().unwrap();
     assert!(seal(&mut wal, 5, 1000) && seal(&mut wal, 5, 1000));
+    stage(&mut wal, GROUP, 6, 0, 500);
+    write(&wal, 6, 1000).unwrap().finish().unwrap();
+    assert!(seal(&mut wal, 6, 1000));
+}
+
+#[test]
+fn nobody_else_opens_a_log_that_somebody_may_still_write_to() {
+    let disk = SimDisk::new();
+    let wal = open(&disk);
+    let (spare, trash) = (wal.spare().clone(), wal.remove_beside());
+    let file = write(&wal, 5, 10).unwrap();
+    drop(wal);
+    let is_locked =
+        || matches!(Wal::open(disk.clone(), WalOptions::default()), Err(WalError::Locked { .. }));
+    assert!(is_locked());
+    drop(spare);
+    assert!(is_locked());
+    drop(trash);
+    assert!(is_locked());
+    drop(file);
+    assert!(!is_locked());
 }

@@ -167,8 +167,11 @@ impl Feed {
             if newest < num && (polled.is_asked || net.now() < polled.next_at) {
                 return Ok(None);
             }
-            polled.is_asked |= newest < num;
-            polled.next_at = net.now() + POLL;
+            // Whoever catches up asks for what is there, and holds up nobody.
+            if newest < num {
+                polled.is_asked = true;
+                polled.next_at = net.now() + POLL;
+            }
             (newest < num).then(|| Asking(&self.polled))
         };
         let config = self.at(net, num).await?;
@@ -224,5 +227,66 @@ async fn asked(net: &impl Net, controller: &Target, num: Option<Num>) -> Result<
     match controller::QueryReply::decode(&answer) {
         Ok(controller::QueryReply::Config(config)) => Ok(config),
         _ => Err(NoConfig::Unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use raft_host::outcome::{ProposeError, ProposeResult, QueryResult, Unknown};
+
+    use super::*;
+    use crate::controller::QueryReply;
+    use crate::net::block_on;
+
+    /// A controller that has so many configurations, and counts who asks.
+    struct Counted {
+        latest: Num,
+        now: Cell<Duration>,
+        asked: Cell<u32>,
+    }
+
+    impl Net for Counted {
+        async fn propose(&self, _: &Target, _: Vec<u8>) -> ProposeResult {
+            Err(ProposeError::Unknown(Unknown::Bug))
+        }
+
+        async fn query(&self, _: &Target, query: Vec<u8>) -> QueryResult {
+            self.asked.set(self.asked.get() + 1);
+            let query = controller::Query::decode(&query).expect("a feed asks so");
+            let num = query.num.map_or(self.latest, |num| num.min(self.latest));
+            let config = Config { num, ..Config::new(&Partition::default()) };
+            Ok(QueryReply::Config(config).encode().into())
+        }
+
+        async fn sleep(&self, time: Duration) {
+            self.now.set(self.now.get() + time);
+        }
+
+        fn now(&self) -> Duration {
+            self.now.get()
+        }
+
+        fn clock(&self) -> Duration {
+            self.now.get()
+        }
+    }
+
+    #[test]
+    fn groups_share_a_look_and_one_that_catches_up_holds_up_no_other() {
+        let net = Counted { latest: 9, now: Cell::default(), asked: Cell::default() };
+        let feed = Feed::new(Target { group: 0, servers: Vec::new() });
+        let num = |wanted| {
+            let polled = block_on(feed.poll(&net, wanted)).expect("the controller answers");
+            polled.map(|config| config.num)
+        };
+        assert_eq!((num(9), net.asked.get()), (Some(9), 1));
+        assert_eq!((num(9), net.asked.get()), (Some(9), 1), "that is known");
+        assert_eq!((num(10), net.asked.get()), (None, 1), "it was just looked");
+        block_on(net.sleep(POLL));
+        // Who is far behind asks, and asks again; others look when it is their time all the same.
+        assert_eq!((num(2), num(3), net.asked.get()), (Some(2), Some(3), 3));
+        assert_eq!((num(10), net.asked.get()), (None, 4));
     }
 }

@@ -5,6 +5,8 @@
 //! lock guards should refuse lower ones. A lease is counted by the leader of the group that serves the shard, and
 //! anew where that changes: it may last longer than it was asked for, and never less.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use kv::lock::{HolderId, LockAnswer, LockCommand, LockQuery, LockReply, LockState, Token};
@@ -13,7 +15,7 @@ use raft_host::outcome::{ProposeError, Unknown};
 use raft_host::session::{Answer, without_session};
 
 use crate::clerk::{Clerk, Error};
-use crate::net::{Net, within};
+use crate::net::{Net, all, within};
 use crate::router::Way;
 use crate::store;
 
@@ -100,14 +102,7 @@ impl<N: Net> Clerk<N> {
         let end = loop {
             // Each copy that arrives begins the lease, so it may be counted from before this one.
             let sent_at = self.net().now();
-            // An attempt that waits for the lock may take longer than there is time.
-            let left = way.left(sent_at);
-            let sent = within(self.net(), left, self.lock_once(&command, &mut way)).await;
-            let end = sent.unwrap_or_else(|| {
-                way.note(&ProposeError::Unknown(Unknown::Timeout));
-                Ok(None)
-            });
-            match end {
+            match self.acquire_once(&command, &mut way).await {
                 Ok(Some(LockReply::Granted { token })) => {
                     let until = sent_at.saturating_add(lease);
                     return Ok(Claim { name: name.to_vec(), holder, token, lease, until });
@@ -131,12 +126,36 @@ impl<N: Net> Clerk<N> {
             }
         };
         if waits || way.is_in_doubt() {
-            // Where this is not heard, the lease says it.
-            let release = LockCommand::Release { name, holder, token: 0 };
-            let mut way = self.router().way(FAREWELL_PATIENCE);
-            _ = self.lock_command(&release, &mut way).await;
+            self.take_leave(name, holder).await;
         }
         Err(end)
+    }
+
+    /// One attempt, which waits for the lock as long as there is time. `None` where it has no reply.
+    async fn acquire_once(
+        &self,
+        command: &LockCommand<'_>,
+        way: &mut Way,
+    ) -> Result<Option<LockReply>, Error> {
+        let left = way.left(self.net().now());
+        let mut attempt = Box::pin(self.lock_once(command, way));
+        if let Some(end) = within(self.net(), left, attempt.as_mut()).await {
+            return end;
+        }
+        // It may arrive yet, before the farewell or after it; who waits in the queue is answered by it.
+        let LockCommand::Acquire { name, holder, .. } = *command else { return Ok(None) };
+        let parts: [Pin<Box<dyn Future<Output = ()> + '_>>; 2] =
+            [Box::pin(async { _ = attempt.await }), Box::pin(self.take_leave(name, holder))];
+        all(parts).await;
+        way.note(&ProposeError::Unknown(Unknown::Timeout));
+        Ok(None)
+    }
+
+    /// Leaves the queue, or the lock. Where this is not heard, the lease says it.
+    async fn take_leave(&self, name: &[u8], holder: HolderId) {
+        let release = LockCommand::Release { name, holder, token: 0 };
+        let mut way = self.router().way(FAREWELL_PATIENCE);
+        _ = self.lock_command(&release, &mut way).await;
     }
 
     /// Begins the lease of a claim anew.

@@ -68,8 +68,7 @@ pub(crate) async fn tell(
 /// The longest that groups are left to others between two pieces of a shard: what took longer has waited itself.
 const ROOM_MAX: Duration = Duration::from_millis(20);
 
-/// Leaves groups to others for as long as they were busy with a piece since `began`: so a move takes half of their
-/// time at most.
+/// Leaves groups to others for as long as they were busy with a piece since `began`, if that was not long.
 pub(crate) async fn leave_room(net: &impl Net, began: Duration) {
     net.sleep(net.now().saturating_sub(began).min(ROOM_MAX)).await;
 }

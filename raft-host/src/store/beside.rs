@@ -1,6 +1,6 @@
 //! The thread that has the disk beside the log: it writes snapshots, while state machines go on applying, fills the
-//! log's next segment with zeroes, and removes what is needed no more. It does so in steps and rests in between, so that
-//! the log's flushes have the disk for at least half of the time.
+//! log's next segment with zeroes, and removes what is needed no more. It does so in steps, and rests after each for as
+//! long as it took, but 20 ms at most, so that the log's flushes have the disk meanwhile.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -64,11 +64,12 @@ impl BesideQueue {
             if jobs.stop {
                 return None;
             }
-            if std::mem::take(&mut jobs.needs_tending) {
-                return Some(Job::Tend);
-            }
+            // With each chunk of a snapshot all else goes on as well.
             if let Some((group, job)) = jobs.snapshots.pop_front() {
                 return Some(Job::Snapshot(group, job));
+            }
+            if std::mem::take(&mut jobs.needs_tending) {
+                return Some(Job::Tend);
             }
             self.arrived.wait(&mut jobs);
         }
@@ -95,7 +96,8 @@ impl<D: Disk> Beside<D> {
 pub(super) fn run<D: Disk>(disk: &Beside<D>, queue: &BesideQueue, mailbox: &Mailbox) {
     while let Some(job) = queue.take() {
         match job {
-            Job::Tend => while !queue.is_over() && disk.tend() {},
+            Job::Tend if disk.tend() => queue.tend(),
+            Job::Tend => {}
             Job::Snapshot(group, job) => {
                 mailbox.snapshot_ended(group, write(disk, queue, group, job));
             }
@@ -122,7 +124,7 @@ fn write<D: Disk>(
     Ok(meta)
 }
 
-/// Rests after a step for as long as it took.
+/// Rests after a step.
 fn paced<T>(step: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = step();

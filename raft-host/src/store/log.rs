@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use raft_core::ready::{LogRead, Write};
 use raft_core::snapshot::{SnapshotChunk, SnapshotMeta};
 use raft_core::types::{GroupId, LogIndex};
-use raft_storage::{Disk, Wal, WalError};
+use raft_storage::{Disk, Trash, Wal, WalError};
 
 use super::beside::BesideQueue;
 use crate::mailbox::Mailbox;
@@ -116,11 +116,11 @@ impl Jobs {
 /// The log's thread.
 pub(super) fn run<D: Disk>(
     mut wal: Wal<D>,
+    trash: &Trash<D>,
     queue: &LogQueue,
     beside: &BesideQueue,
     mailbox: &Mailbox,
 ) {
-    let trash = wal.remove_beside();
     let mut jobs = Vec::new();
     let mut completions = Vec::new();
     loop {

@@ -20,12 +20,13 @@ use super::group::Stored;
 use super::index::Ledger;
 use super::segment::{NEXT, Segment, SegmentHeader, Segments, segment_name, segment_number};
 use super::spare::SPARE;
+use crate::directory::Directory;
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
 
 /// What the segments hold. Nothing is changed before [`heal`](Replay::heal).
 pub(crate) struct Replay<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     pub(crate) segments: Segments<D>,
     pub(crate) ledger: Ledger,
     pub(crate) groups: BTreeMap<GroupId, Stored>,
@@ -50,7 +51,10 @@ struct Scan {
 }
 
 /// Reads all segments. `place` is `None` where no log was ever begun.
-pub(crate) fn replay<D: Disk>(disk: &Arc<D>, segment_bytes: u64) -> Result<Replay<D>, WalError> {
+pub(crate) fn replay<D: Disk>(
+    disk: &Arc<Directory<D>>,
+    segment_bytes: u64,
+) -> Result<Replay<D>, WalError> {
     let names = disk.list().map_err(WalError::io("list", "the directory"))?;
     let numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     let run = contiguous_run(&numbers);

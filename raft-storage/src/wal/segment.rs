@@ -9,6 +9,7 @@ use raft_core::checksum::crc32c;
 use super::batch::Place;
 use super::codec::{u32_at, u64_at};
 use super::spare::{SPARE, Spare};
+use crate::directory::Directory;
 use crate::disk::{Disk, DiskFile, OpenMode, SECTOR_BYTES};
 use crate::error::WalError;
 use crate::trash::Trash;
@@ -111,7 +112,7 @@ pub(crate) struct Segment<F> {
 /// All segments of a log, and where its head is.
 #[derive(Debug)]
 pub(crate) struct Segments<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     files: BTreeMap<u64, Segment<D::File>>,
     /// Where the next batch begins in the last segment.
     position: u64,
@@ -129,7 +130,7 @@ pub(crate) enum Begun {
 }
 
 impl<D: Disk> Segments<D> {
-    pub(crate) fn new(disk: Arc<D>, length: u64) -> Self {
+    pub(crate) fn new(disk: Arc<Directory<D>>, length: u64) -> Self {
         let spare = Spare::new(disk.clone(), length);
         let trash = Trash::new(disk.clone(), length / 16);
         Segments { disk, files: BTreeMap::new(), position: 0, length, spare, trash }
@@ -197,6 +198,8 @@ impl<D: Disk> Segments<D> {
         {
             return Ok((SPARE, file));
         }
+        // Where there is no room for a spare, there may be none for this.
+        self.trash.clear();
         let file = self.disk.open(NEXT, OpenMode::Create).map_err(WalError::io("create", NEXT))?;
         // Bytes that were never written read as zero as well; they only cost more to flush.
         file.set_len(length).map_err(WalError::io("lengthen", NEXT))?;

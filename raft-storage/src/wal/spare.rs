@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::directory::Directory;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// The file's name until it is a segment.
@@ -16,7 +17,7 @@ const STEP_BYTES: u64 = 256 << 10;
 /// it.
 #[derive(Debug)]
 pub struct Spare<D: Disk> {
-    disk: Arc<D>,
+    disk: Arc<Directory<D>>,
     length: u64,
     state: Arc<Mutex<State<D::File>>>,
 }
@@ -45,7 +46,7 @@ impl<D: Disk> Clone for Spare<D> {
 }
 
 impl<D: Disk> Spare<D> {
-    pub(crate) fn new(disk: Arc<D>, length: u64) -> Self {
+    pub(crate) fn new(disk: Arc<Directory<D>>, length: u64) -> Self {
         Spare { disk, length, state: Arc::new(Mutex::new(State::Wanted)) }
     }
 
@@ -129,6 +130,8 @@ mod tests {
     fn what_becomes_a_segment_is_not_begun_anew() {
         let directory = std::env::temp_dir().join(format!("raft-spare-{}", std::process::id()));
         let disk = Arc::new(FileDisk::open(&directory).unwrap());
+        let lock = disk.try_lock("lock").unwrap().unwrap();
+        let disk = Arc::new(Directory::new(disk, lock));
         let length = 3 * STEP_BYTES / 2;
         let spare = Spare::new(disk.clone(), length);
         assert!(spare.step() && spare.is_wanted());

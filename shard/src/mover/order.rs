@@ -20,7 +20,8 @@ pub enum Ordered {
 /// Why an order was not carried out, or not to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    /// It makes no sense in the configuration that is in force. Nothing was done.
+    /// It makes no sense in the configuration that is in force. Nothing was done of it, but what others had begun may
+    /// have been finished.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
     /// What somebody else has begun could not be finished, and nothing was done of this order.

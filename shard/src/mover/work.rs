@@ -254,6 +254,9 @@ impl<N: Net> Work<'_, N> {
         let mut at = Cursor::START;
         loop {
             let began = self.net.now();
+            if began >= self.deadline {
+                return Err(MoveError::Timeout { shard });
+            }
             let query = Query::Piece { shard, num, from: at.clone() }.encode();
             let answer = match self.net.query(from, query).await {
                 Ok(answer) => answer,

@@ -230,7 +230,7 @@ fn no_group(gid: Gid, servers: &[String], error: &QueryError) -> Failure {
 /// How far it has come, and how it goes on.
 fn not_ordered(error: &OrderError) -> Failure {
     match error {
-        OrderError::Refused(_) => Failure::not_done(format!("{error}. Nothing has changed")),
+        OrderError::Refused(_) => Failure::not_done(format!("{error}. Nothing of this was done")),
         OrderError::Earlier(_) => Failure::not_done(format!(
             "{error}. Nothing of this was done; `shard map` shows what is in the way"
         )),
@@ -240,7 +240,7 @@ fn not_ordered(error: &OrderError) -> Failure {
             | MoveError::Homeless { .. }
             | MoveError::NotBegun(_)
             | MoveError::NoConfig(_),
-        ) => Failure::not_done(format!("{error}. Nothing has changed")),
+        ) => Failure::not_done(format!("{error}. Nothing of this was done")),
         OrderError::Doubt => {
             Failure::unknown(format!("{error}; look with `shard query` before doing it again"))
         }
