@@ -5,6 +5,7 @@
 //! nothing: whoever leads next sees in the group's state what is to be done.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -212,10 +213,10 @@ impl<N: Net, L: Fn() -> Option<Arc<Stand>>> Agent<N, L> {
         for (shard, left) in leaving {
             // Where nobody got it, whoever gets it next fetches it here.
             for num in left.. {
-                if !configs.contains_key(&num) {
-                    configs.insert(num, self.feed.at(&self.net, num).await?);
-                }
-                let config = &configs[&num];
+                let config = match configs.entry(num) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(self.feed.at(&self.net, num).await?),
+                };
                 if config.num != num {
                     break;
                 }
