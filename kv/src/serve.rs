@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use kv::cluster::MemberAddress;
 use kv::{Cluster, Server};
 use program::settings::{LogLimit, raise_file_limit};
-use program::stop::stop_flag;
+use program::stop::{outlive_file_limit, stop_flag};
 use raft_host::HostError;
 use serde::Deserialize;
 
@@ -147,6 +147,7 @@ fn serve_single(arguments: &Serve) -> Result<(), Failure> {
              replicas of each other"
         )));
     }
+    outlive_file_limit()?;
     let stop = stop_flag()?;
     let server = Server::new(&cluster, id).insecure(*insecure).listen(listen.clone());
     let server = server.start_single().map_err(not_started)?;
@@ -184,6 +185,7 @@ fn serve_member(arguments: &Serve) -> Result<(), Failure> {
     let Settings { id, cluster, listen, data, insecure, log_bytes_max } = Settings::of(arguments)?;
     let address = cluster.member(id).expect("it was looked for");
     let address = listen.as_ref().unwrap_or(address);
+    outlive_file_limit()?;
     let stop = stop_flag()?;
     let server = Server::new(&cluster, id).insecure(insecure).log_bytes_max(log_bytes_max.0);
     let host = server.listen(listen.clone()).start(&data).map_err(not_started)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::Failure;
@@ -21,4 +21,15 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
             .map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
     }
     Ok(stop)
+}
+
+/// Where a file may grow no more (`ulimit -f`), the write is to fail and say so; the process would be ended without a
+/// word.
+///
+/// # Errors
+/// If signals can't be handled.
+pub fn outlive_file_limit() -> Result<(), Failure> {
+    let registered = flag::register(SIGXFSZ, Arc::default());
+    registered.map_err(|error| Failure::not_done(format!("can't handle signals: {error}")))?;
+    Ok(())
 }

@@ -32,6 +32,7 @@ use crate::status::HostStatus;
 pub struct Host {
     running: Running,
     groups: BTreeSet<GroupId>,
+    left_out: Vec<GroupId>,
     peer_address: SocketAddr,
     client_address: Option<SocketAddr>,
 }
@@ -83,6 +84,7 @@ impl Host {
     ) -> Result<Self, HostError> {
         let names = groups.iter().map(|group| group.id).collect();
         let shares = Shares::now(config.members.len());
+        let left_out = stores.left_out.clone();
         let reactor = Reactor::new(reactor_config(&config, addresses, stores.member, &shares));
         let reactor = reactor.map_err(reactor_error)?;
         let (peer_address, client_address) = listening(&reactor)?;
@@ -101,7 +103,7 @@ impl Host {
         });
         let name = format!("raft-{}", config.node);
         let running = Running::start(name, runner, mailbox, config.shutdown_deadline)?;
-        Ok(Host { running, groups: names, peer_address, client_address })
+        Ok(Host { running, groups: names, left_out, peer_address, client_address })
     }
 
     /// A handle on one of the groups.
@@ -116,6 +118,11 @@ impl Host {
     /// Where the host and its groups stand; `None` if it has stopped.
     pub fn status(&self) -> Option<HostStatus> {
         ask_status(&self.running.mailbox)
+    }
+
+    /// Groups that its store has members of, and that it was not started with. What they know stays as it is.
+    pub fn left_out(&self) -> &[GroupId] {
+        &self.left_out
     }
 
     /// Where it listens for the other members.

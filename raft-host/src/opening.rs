@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raft_core::node::Bootstrap;
 use raft_core::storage::Recovered;
-use raft_core::types::{Identity, Incarnation, Member, NodeId};
+use raft_core::types::{GroupId, Identity, Incarnation, Member, NodeId};
 use raft_storage::{Disk, MemoryStorage, Owner, Wal, WalError};
 
 use crate::config::{Group, HostConfig};
@@ -27,6 +27,8 @@ pub(crate) struct Stores {
     start_seed: u64,
     /// What they held, in the order of the groups.
     recovered: Vec<Recovered>,
+    /// Groups that are stored, and not run.
+    pub(crate) left_out: Vec<GroupId>,
     kind: Kind,
 }
 
@@ -43,7 +45,8 @@ impl Stores {
         let member = Member { node: config.node, incarnation: draw_incarnation(config)? };
         let fresh = |group: &Group| Recovered::fresh(identity(config, member, group));
         let recovered = groups.iter().map(fresh).collect();
-        Ok(Stores { member, start_seed: draw()?, recovered, kind: Kind::Memory })
+        let (start_seed, left_out) = (draw()?, Vec::new());
+        Ok(Stores { member, start_seed, recovered, left_out, kind: Kind::Memory })
     }
 
     /// Opens what is there, or creates it. A new store's identity is durable on return, so before it
@@ -68,8 +71,12 @@ impl Stores {
             check_members(config, &opened)?;
             recovered.push(opened);
         }
+        let is_run = |id: &GroupId| groups.iter().any(|group| group.id == *id);
+        let stored = wal.identities().map(|identity| identity.group);
+        let left_out = stored.filter(|id| !is_run(id)).collect();
         let start: StartDisk = Box::new(move |mailbox| DiskThreads::start(wal, mailbox));
-        Ok(Stores { member, start_seed: draw()?, recovered, kind: Kind::Disk(start) })
+        let kind = Kind::Disk(start);
+        Ok(Stores { member, start_seed: draw()?, recovered, left_out, kind })
     }
 
     /// Puts the groups on their stores, and starts the threads that these need.

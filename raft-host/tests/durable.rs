@@ -370,6 +370,30 @@ fn a_snapshot_that_finds_no_room_is_named_and_the_log_goes_on() {
 }
 
 #[test]
+fn groups_that_are_left_out_are_named_and_keep_what_they_know() {
+    let dir = TempDir::new("left-out");
+    let start = |ids: &[u64]| {
+        let groups: Vec<_> = ids.iter().map(|id| Group::new(*id, Journal::default())).collect();
+        Host::start(alone(&dir), groups).unwrap()
+    };
+    let host = start(&[1, 2, 3]);
+    assert_eq!(host.left_out(), [0; 0]);
+    let client = host.client(3);
+    assert_eq!(client.wait_for_leader(PATIENCE), Some(1));
+    client.propose("kept").wait().unwrap();
+    host.shutdown().unwrap();
+    let host = start(&[2]);
+    assert_eq!(host.left_out(), [1, 3]);
+    host.shutdown().unwrap();
+    let host = start(&[3, 4]);
+    assert_eq!(host.left_out(), [1, 2]);
+    let client = host.client(3);
+    assert_eq!(client.wait_for_leader(PATIENCE), Some(1));
+    assert_eq!(client.query("").wait().unwrap(), "kept\n");
+    host.shutdown().unwrap();
+}
+
+#[test]
 fn a_hundred_groups_share_one_log() {
     let dir = TempDir::new("groups");
     let groups = || (1..=100).map(|id| Group::new(id, Journal::default()));

@@ -316,6 +316,10 @@ impl<N: Net> Clerk<N> {
             }
             Ok(_) => Err(SessionError::OtherVersion.into()),
             Err(Error::Store(kv::Error::Unknown(why))) => {
+                let why = match why {
+                    SessionError::Unknown(why) => why.to_string(),
+                    why => why.to_string(),
+                };
                 let why = format!("no session was opened in time: {why}");
                 Err(SessionError::NotApplied(NotAppended::Unreachable(why)).into())
             }

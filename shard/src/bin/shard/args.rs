@@ -127,7 +127,8 @@ pub(crate) enum Command {
     Query(Query),
     /// Give a key a value.
     #[command(after_help = "Example:\n  shard put greeting hello\n  \
-                            shard put picture - < picture.png")]
+                            shard put picture - < picture.png\n\n\
+                            A value that is no UTF-8 must come so, from the standard input.")]
     Put(Change),
     /// Print the value of a key, and a line end.
     #[command(after_help = "Example:\n  shard get greeting\n  \

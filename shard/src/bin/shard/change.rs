@@ -77,6 +77,14 @@ impl Order<'_> {
             Kind::Pulled => self.pulled()?,
             Kind::Pushed => self.pushed(&net, partition(shards.unwrap_or_default()))?,
         };
+        if let (Command::Leave { gids }, Some(before)) = (&self.command, &config)
+            && before.groups.keys().all(|gid| gids.contains(gid))
+        {
+            say(
+                "no group serves anything now. What there was stays on the servers of the groups that have left: they \
+                 must go on until another group has joined and has it all",
+            );
+        }
         let told = if is_json {
             print_json(Json::from_iter([("num".to_owned(), json!(num))]))
         } else {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use program::Failure;
 use program::settings::raise_file_limit;
-use program::stop::stop_flag;
+use program::stop::{outlive_file_limit, stop_flag};
 use program::watch::Watch;
 use raft_host::HostError;
 use raft_host::status::GroupStatus;
@@ -39,6 +39,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
         ));
     }
     raise_file_limit(say);
+    outlive_file_limit()?;
     let stop = stop_flag()?;
     let server = Server::new(servers, *id, groups.clone(), home)
         .partition(partition(arguments.shards as usize))
@@ -57,6 +58,14 @@ pub(crate) fn serve(arguments: &Serve) -> Result<(), Failure> {
         address.clients(),
         data.display()
     ));
+    if let left_out @ [_, ..] = running.host().left_out() {
+        say(&format!(
+            "{} has {} as well, which this server does not serve now: name what is left out with --groups, unless it \
+             is gone for good",
+            data.display(),
+            named(left_out, place.kind)
+        ));
+    }
     let end = watch(&running, place.kind, &stop);
     running.shutdown().map_err(Failure::not_done)?;
     end?;

@@ -34,7 +34,7 @@ pub(crate) fn picture(map: &Map, style: Style) -> String {
     let mut drawn = heading(map);
     drawn.push('\n');
     if map.groups.is_empty() {
-        return drawn + "no group serves anything: let one join, with `shard join GROUP`\n";
+        return drawn + NOBODY;
     }
     match style {
         Style::Table => drawn += &table(map),
@@ -49,13 +49,18 @@ pub(crate) fn picture(map: &Map, style: Style) -> String {
     drawn
 }
 
+/// What was there when the last groups have left stays with them, until a group that joins fetches it.
+const NOBODY: &str = "no group serves anything: let one join, with `shard join GROUP`; if groups have left, what they \
+                      had is on their servers still, which must go on until then\n";
+
 fn heading(map: &Map) -> String {
     let (shards, groups) = (map.shards.len(), map.groups.len());
     let begun = map.begun.as_ref().map(|begun| {
         format!("; configuration {} is begun, and its shards are on their way", begun.num)
     });
     let begun = begun.unwrap_or_default();
-    format!("configuration {}: {shards} shards, {groups} groups{begun}\n", map.config.num)
+    let groups = if groups == 1 { "1 group".to_owned() } else { format!("{groups} groups") };
+    format!("configuration {}: {shards} shards, {groups}{begun}\n", map.config.num)
 }
 
 /// Who has a shard, in a few letters.
@@ -308,7 +313,7 @@ GROUP  SHARDS  KEYS  TXNS  CONFIGURATION  SERVERS
         assert_eq!(strip.lines().count(), 2 * 100usize.div_ceil(72 / 4));
         assert!(strip.lines().all(|line| line.chars().count() <= WIDTH), "{strip}");
         wide.groups.clear();
-        let hint = "no group serves anything: let one join, with `shard join GROUP`\n";
+        let hint = NOBODY;
         assert!(picture(&wide, Style::Table).ends_with(hint));
     }
 }

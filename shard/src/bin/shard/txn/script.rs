@@ -36,12 +36,13 @@ impl Operation {
             (b"require", 2) => Operation::Require { key: next(), value: next() },
             (b"absent", 1) => Operation::Absent { key: next() },
             (b"get" | b"delete" | b"absent", _) => {
-                return Err(format!("`{}` needs a key, and has {count} words", escaped(&name)));
+                let (name, count) = (escaped(&name), counted(count));
+                return Err(format!("`{name}` needs a key, and has {count}"));
             }
             (b"put" | b"add" | b"require", _) => {
+                let (name, count) = (escaped(&name), counted(count));
                 return Err(format!(
-                    "`{}` needs a key and a value, and has {count} words; '...' makes one of several",
-                    escaped(&name)
+                    "`{name}` needs a key and a value, and has {count}; '...' makes one word of several"
                 ));
             }
             _ => return Err(format!("`{}` is no operation; {FORMS}", escaped(&name))),
@@ -64,6 +65,10 @@ fn number_of(word: &[u8]) -> Result<i64, String> {
     let wrong =
         || format!("`{}` is no number between {} and {}", escaped(word), i64::MIN, i64::MAX);
     number(word).ok_or_else(wrong)
+}
+
+fn counted(words: usize) -> String {
+    if words == 1 { "1 word".to_owned() } else { format!("{words} words") }
 }
 
 /// The words of a line, up to a `#` at the beginning of one.
@@ -172,8 +177,8 @@ mod tests {
         for (line, what) in [
             ("get", "`get` needs a key, and has 0 words"),
             ("get a b", "`get` needs a key, and has 2 words"),
-            ("put a", "`put` needs a key and a value, and has 1 words"),
-            ("put a b c", "has 3 words; '...' makes one of several"),
+            ("put a", "`put` needs a key and a value, and has 1 word"),
+            ("put a b c", "has 3 words; '...' makes one word of several"),
             ("set a b", "`set` is no operation; there are: get K"),
             ("add a b", "`b` is no number between"),
             ("add a 9223372036854775808", "is no number between"),
