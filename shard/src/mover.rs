@@ -1,8 +1,8 @@
 //! The controller that pushes (MIT 6.5840 of 2025): moves shards step by step, and posts configurations in a
 //! key/value store.
 //!
-//! Every step may be repeated, so a controller may die anywhere: the next one finds under [`NEXT`] what was
-//! begun, does all of it again, and posts it under [`CURRENT`]. Both keys are written by version, so that of
+//! Every step may be repeated, so a controller may die anywhere: the next one finds under [`NEXT`](crate::configs::NEXT)
+//! what was begun, does all of it again, and posts it under [`CURRENT`](crate::configs::CURRENT). Both keys are written by version, so that of
 //! several controllers one wins, and one of the past changes nothing.
 
 use std::time::Duration;
