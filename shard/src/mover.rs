@@ -2,8 +2,8 @@
 //! key/value store.
 //!
 //! Every step may be repeated, so a controller may die anywhere: the next one finds under [`NEXT`](crate::configs::NEXT)
-//! what was begun, does all of it again, and posts it under [`CURRENT`](crate::configs::CURRENT). Both keys are written by version, so that of
-//! several controllers one wins, and one of the past changes nothing.
+//! what was begun, does all of it again, and posts it under [`CURRENT`](crate::configs::CURRENT). Both keys are written by
+//! version, so that of several controllers one wins, and one of the past changes nothing.
 
 use std::time::Duration;
 
