@@ -1,6 +1,6 @@
 //! The thread that has the disk beside the log: it writes snapshots, while state machines go on applying, fills the
-//! log's next segment with zeroes, and removes what is needed no more. It does so in steps, and rests after each for as
-//! long as it took, but 20 ms at most, so that the log's flushes have the disk meanwhile.
+//! log's next segment with zeroes, and removes what is needed no more. It does so in steps, and rests after each for
+//! three times as long as it took, but 60 ms at most, so that the log's flushes have the disk meanwhile.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -15,7 +15,7 @@ use raft_storage::{Disk, SnapshotWriter, Spare, Trash};
 use crate::mailbox::Mailbox;
 
 /// The longest rest between two steps: what took longer has let others wait because the disk is busy anyway.
-const REST_MAX: Duration = Duration::from_millis(20);
+const REST_MAX: Duration = Duration::from_millis(60);
 
 #[derive(Default)]
 struct Jobs {
@@ -128,6 +128,6 @@ fn write<D: Disk>(
 fn paced<T>(step: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = step();
-    thread::sleep(began.elapsed().min(REST_MAX));
+    thread::sleep((3 * began.elapsed()).min(REST_MAX));
     done
 }
