@@ -28,7 +28,8 @@ pub struct Target {
 }
 
 /// A way to groups. Each call is one attempt, which ends within a few seconds, whatever happens: what comes of
-/// it, and whether to ask again, is the caller's affair.
+/// it, and whether to ask again, is the caller's affair. A call that is dropped before its end may go on by itself, and
+/// arrive.
 pub trait Net {
     /// Has a command without a session applied by whoever leads. The reply is a
     /// `raft_host::session::Answer`.
