@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Addresses, CLUSTER, Journal, PATIENCE, until};
+use common::{Addresses, CLUSTER, Journal, PATIENCE, frame, until};
 use raft_core::block::{BlockBuilder, EntryKind, View, Views};
-use raft_core::checksum::crc32c;
 use raft_core::membership::Membership;
 use raft_core::message::{
     AppendEntries, AppendEntriesReply, AppendResult, Body, Envelope, InstallSnapshot, Message,
@@ -291,14 +290,6 @@ fn strangers_and_those_who_speak_for_others_are_refused_by_the_connection() {
     assert_eq!(before, state(to));
     assert_eq!(status(to).core.messages_refused, 0, "it never came as far as the group");
     pair.propose();
-}
-
-/// A frame, as docs/wire-format.md draws it.
-fn frame(kind: u8, body: &[u8], length: u32) -> Vec<u8> {
-    let mut frame = [b"raft", &[1, kind, 0, 0][..], &length.to_le_bytes()].concat();
-    frame.extend(crc32c(body).to_le_bytes());
-    frame.extend(crc32c(&frame).to_le_bytes());
-    [frame.as_slice(), body].concat()
 }
 
 /// What node 3 of a cluster says first to another node.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use raft_core::checksum::crc32c;
 use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::NodeId;
@@ -107,6 +108,14 @@ impl Addresses {
     pub fn servers(&self) -> Vec<String> {
         self.clients.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
+}
+
+/// A frame, as docs/wire-format.md draws it.
+pub fn frame(kind: u8, body: &[u8], length: u32) -> Vec<u8> {
+    let mut frame = [b"raft", &[1, kind, 0, 0][..], &length.to_le_bytes()].concat();
+    frame.extend(crc32c(body).to_le_bytes());
+    frame.extend(crc32c(&frame).to_le_bytes());
+    [frame.as_slice(), body].concat()
 }
 
 /// Waits until something holds.
