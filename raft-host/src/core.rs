@@ -178,6 +178,11 @@ impl<S: Storage, R> HostCore<S, R> {
         self.places.keys().copied()
     }
 
+    /// Whether a group is here.
+    pub fn has_group(&self, group: GroupId) -> bool {
+        self.place(group).is_some()
+    }
+
     /// Time passes. Groups with nothing to do before the end of it are left alone.
     pub fn tick(&mut self, ticks: u64) {
         self.now += ticks;

@@ -22,6 +22,7 @@ pub(crate) trait Engine: Send + 'static {
     fn query(&mut self, group: GroupId, query: Bytes, from: Origin, out: &mut Output<Origin>);
     fn ask(&mut self, readable: &Readable) -> Reply;
     fn turn(&mut self, out: &mut Output<Origin>);
+    fn has_group(&self, group: GroupId) -> bool;
     fn shut_down(&mut self, out: &mut Output<Origin>);
     /// Bytes of requests that wait for their end, and the limit.
     fn request_bytes(&self) -> (usize, usize);
@@ -68,6 +69,10 @@ impl Engine for HostCore<Store, Origin> {
 
     fn shut_down(&mut self, out: &mut Output<Origin>) {
         self.shut_down(out);
+    }
+
+    fn has_group(&self, group: GroupId) -> bool {
+        self.has_group(group)
     }
 
     fn request_bytes(&self) -> (usize, usize) {
@@ -143,6 +148,10 @@ impl Engine for SingleCore<Origin> {
 
     fn shut_down(&mut self, out: &mut Output<Origin>) {
         self.shut_down(out);
+    }
+
+    fn has_group(&self, group: GroupId) -> bool {
+        self.has_group(group)
     }
 
     fn request_bytes(&self) -> (usize, usize) {

@@ -72,6 +72,12 @@ pub enum NotAppended {
         /// The group.
         group: u64,
     },
+    /// This connection has left wills for as many groups as it may. Said of wills alone.
+    #[error("a connection has at most {wills_max} wills, one for each group")]
+    TooManyWills {
+        /// The limit.
+        wills_max: usize,
+    },
     /// No server could be reached.
     #[error("no server could be reached: {0}")]
     Unreachable(String),
@@ -82,7 +88,10 @@ impl NotAppended {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            NotAppended::TooLarge { .. } | NotAppended::LogFull | NotAppended::NoSuchGroup { .. }
+            NotAppended::TooLarge { .. }
+                | NotAppended::LogFull
+                | NotAppended::NoSuchGroup { .. }
+                | NotAppended::TooManyWills { .. }
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Requests and responses over the network, on a listener of their own: propose, query, status.
+//! Requests and responses over the network, on a listener of their own: propose, query, status, and [last wills](will).
 //!
 //! A server reads requests as fast as its groups take them: when a client has too much open, or all
 //! have, its socket is read no more until there is room. [`RpcClient`] is the other side.
@@ -10,6 +10,7 @@ pub mod repeat;
 mod search;
 pub(crate) mod service;
 mod silence;
+pub mod will;
 
 pub use client::{PendingProposal, RpcClient, RpcOptions};
 pub use repeat::Repeated;

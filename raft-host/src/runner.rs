@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use raft_core::types::{ClusterId, NodeId};
 use raft_transport::tcp::reactor::{ClientId, Event, Reactor, ReactorError};
 
@@ -26,6 +27,8 @@ pub(crate) enum Origin {
     Propose(Completer<ProposeResult>),
     Query(Completer<QueryResult>),
     Call(Call),
+    /// Nobody: it is the will of a client that is gone.
+    Will,
 }
 
 /// How long the last responses may take to be written.
@@ -211,6 +214,15 @@ impl<E: Engine> Runner<E> {
                 let json = serde_json::to_vec(&self.status()).expect("plain numbers and words");
                 self.service.answer_status(call, &json);
             }
+            Kind::Will => {
+                let end = if self.core.has_group(group) {
+                    self.service.leave_will(call.client, group, &payload)
+                } else {
+                    Err(NotAppended::NoSuchGroup { group })
+                };
+                let end = end.map(|()| Bytes::new()).map_err(ProposeError::NotAppended);
+                self.service.answer(call, &Reply::Proposed(end));
+            }
         }
     }
 
@@ -270,10 +282,23 @@ impl<E: Engine> Runner<E> {
             disk.notify();
         }
         self.hand_out();
-        // Its requests are new work for the groups. Each round ends some, or hands in none.
-        if self.serve_waiting_clients() {
+        // Wills wait for room, like clients' further requests, and were there before them. Both are new work for the
+        // groups. Each round ends some, or hands in none.
+        let executed = self.execute_wills();
+        if self.serve_waiting_clients() || executed {
             self.again = true;
         }
+    }
+
+    /// Proposes the wills of clients that are gone, as far as there is room. Answers whether there were any.
+    fn execute_wills(&mut self) -> bool {
+        let (core, out) = (&mut self.core, &mut self.out);
+        self.service.execute_wills(|group, command| {
+            core.propose(group, command, Origin::Will, out);
+            // A group without room says so at once. Room comes of a turn, after which this is asked again. Whatever
+            // else is said of a will, nobody wants to know.
+            out.replies.pop_if(|(origin, reply)| is_busy_for_will(origin, reply)).is_none()
+        })
     }
 
     fn hand_out(&mut self) {
@@ -289,6 +314,7 @@ impl<E: Engine> Runner<E> {
                     completer.complete(end, &mut self.wakers);
                 }
                 (Origin::Call(call), reply) => self.service.answer(call, &reply),
+                (Origin::Will, _) => {}
                 // The core gives back what came with the request.
                 (Origin::Propose(_), Reply::Queried(_))
                 | (Origin::Query(_), Reply::Proposed(_)) => {
@@ -313,7 +339,7 @@ impl<E: Engine> Runner<E> {
                     Reply::Queried(end) => completer.complete(end, &mut self.wakers),
                     Reply::Proposed(_) => unreachable!("a query ends as one"),
                 },
-                Origin::Propose(_) => {
+                Origin::Propose(_) | Origin::Will => {
                     unreachable!("the core gives back what came with the request")
                 }
             }
@@ -363,8 +389,8 @@ impl<E: Engine> Runner<E> {
         let mut queues = vec![
             self.mailbox.gauge(),
             Gauge { name: "requests", bytes: used as u64, bytes_max: Some(limit as u64) },
-            self.service.gauge(),
         ];
+        queues.extend(self.service.gauges());
         queues.extend(self.disk.iter().flat_map(DiskThreads::gauges));
         HostStatus {
             cluster: self.cluster,
@@ -385,7 +411,8 @@ impl<E: Engine> Runner<E> {
         }
     }
 
-    /// No more requests; every open one ends; what can still be said is said.
+    /// No more requests; every open one ends; what can still be said is said. That connections close with it is no
+    /// reason to execute wills: their clients are well.
     fn shut_down(&mut self) -> Result<(), ReactorError> {
         for request in self.mailbox.close().requests {
             refuse(request, &mut self.wakers);
@@ -403,6 +430,13 @@ impl<E: Engine> Runner<E> {
         }
         Ok(())
     }
+}
+
+/// Whether a will found no room.
+fn is_busy_for_will(origin: &Origin, reply: &Reply) -> bool {
+    let is_busy =
+        matches!(reply, Reply::Proposed(Err(ProposeError::NotAppended(NotAppended::Busy))));
+    matches!(origin, Origin::Will) && is_busy
 }
 
 /// A request that no group has seen.

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Propose,
     Query,
     Status,
+    /// Leaves a command that is to be proposed when the connection closes.
+    Will,
 }
 
 /// One request, as it came.
@@ -62,6 +64,7 @@ pub(crate) fn put_request(kind: Kind, group: u64, id: u64, payload: &[u8], out: 
         Kind::Propose => 1,
         Kind::Query => 2,
         Kind::Status => 3,
+        Kind::Will => 4,
     };
     out.push(kind);
     out.extend_from_slice(&group.to_le_bytes());
@@ -102,6 +105,7 @@ pub(crate) fn next_request(records: &mut Bytes) -> Result<Option<RequestRecord>,
         1 => Kind::Propose,
         2 => Kind::Query,
         3 => Kind::Status,
+        4 => Kind::Will,
         other => return Err(BadFrame::Kind(other)),
     };
     let (group, id) = (records.get_u64_le(), records.get_u64_le());
@@ -140,6 +144,7 @@ const FENCED: u8 = 5;
 const BUG: u8 = 6;
 const SHUTDOWN: u8 = 7;
 const NO_SUCH_GROUP: u8 = 8;
+const TOO_MANY_WILLS: u8 = 9;
 const SUPERSEDED: u8 = 16;
 const UNKNOWN_SNAPSHOT: u8 = 32;
 const UNKNOWN_FENCED: u8 = 33;
@@ -152,7 +157,7 @@ const LEADER_CHANGED: u8 = 49;
 const READ_PATIENCE: u8 = 50;
 const ANSWER_TOO_LARGE: u8 = 51;
 
-/// A proposal's end as a response's code and payload.
+/// A proposal's end, or that of leaving a will, as a response's code and payload.
 pub(crate) fn encode_proposed(end: &ProposeResult) -> (u8, Bytes) {
     let plain = |code| (code, Bytes::new());
     match end {
@@ -176,6 +181,7 @@ pub(crate) fn encode_proposed(end: &ProposeResult) -> (u8, Bytes) {
             NotAppended::Bug => plain(BUG),
             NotAppended::Shutdown | NotAppended::Unreachable(_) => plain(SHUTDOWN),
             NotAppended::NoSuchGroup { group } => (NO_SUCH_GROUP, one(*group)),
+            NotAppended::TooManyWills { wills_max } => (TOO_MANY_WILLS, one(*wills_max as u64)),
         },
     }
 }
@@ -197,7 +203,7 @@ pub(crate) fn encode_queried(end: &QueryResult) -> (u8, Bytes) {
     (code, Bytes::new())
 }
 
-/// What a response says about a proposal. A code that we don't know says nothing for sure.
+/// What a response says about a proposal, or a will that was left. A code that we don't know says nothing for sure.
 pub(crate) fn decode_proposed(code: u8, mut payload: Bytes) -> ProposeResult {
     let unknown = |why| Err(ProposeError::Unknown(why));
     let not = |why| Err(ProposeError::NotAppended(why));
@@ -217,6 +223,10 @@ pub(crate) fn decode_proposed(code: u8, mut payload: Bytes) -> ProposeResult {
         SHUTDOWN => not(NotAppended::Shutdown),
         NO_SUCH_GROUP => {
             not(NotAppended::NoSuchGroup { group: payload.try_get_u64_le().unwrap_or(0) })
+        }
+        TOO_MANY_WILLS => {
+            let wills_max = payload.try_get_u64_le().unwrap_or(0) as usize;
+            not(NotAppended::TooManyWills { wills_max })
         }
         UNKNOWN_SNAPSHOT => unknown(Unknown::Snapshot),
         UNKNOWN_FENCED => unknown(Unknown::Fenced),
@@ -274,6 +284,7 @@ mod tests {
         put_request(Kind::Propose, 7, 1, b"one", &mut out);
         put_request(Kind::Query, 8, u64::MAX, b"", &mut out);
         put_request(Kind::Status, 0, 3, b"x", &mut out);
+        put_request(Kind::Will, 9, 4, b"last", &mut out);
         let mut rest = records(out.into()).unwrap();
         let mut next = || next_request(&mut rest).unwrap();
         let first = next().unwrap();
@@ -284,6 +295,8 @@ mod tests {
         let second = next().unwrap();
         assert_eq!((second.kind, second.group, second.id), (Kind::Query, 8, u64::MAX));
         assert_eq!(next().unwrap().kind, Kind::Status);
+        let last = next().unwrap();
+        assert_eq!((last.kind, last.group, &last.payload[..]), (Kind::Will, 9, &b"last"[..]));
         assert_eq!(next(), None);
 
         let mut out = vec![VERSION];
@@ -329,6 +342,7 @@ mod tests {
             not(NotAppended::Bug),
             not(NotAppended::Shutdown),
             not(NotAppended::NoSuchGroup { group: 4 }),
+            not(NotAppended::TooManyWills { wills_max: 4 }),
             Err(ProposeError::Superseded),
             unknown(Unknown::Snapshot),
             unknown(Unknown::Fenced),

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use raft_core::types::GroupId;
 use raft_transport::tcp::reactor::{AcceptLimits, ClientId};
 
-use super::codec::{self, BadFrame, RESPONSE_HEAD_BYTES, RequestRecord};
+use super::codec::{self, BadFrame, Kind, RESPONSE_HEAD_BYTES, RequestRecord};
+use super::will::Wills;
 use crate::core::{Readable, Reply};
-use crate::outcome::{ProposeError, QueryError, Unknown};
+use crate::outcome::{NotAppended, ProposeError, QueryError, Unknown};
 use crate::status::Gauge;
 
 /// A frame of responses that has this many bytes is closed, and the next one begins.
@@ -78,6 +80,7 @@ pub(crate) struct Service {
     reading: BTreeSet<ClientId>,
     /// Those that are read no more for now.
     paused: BTreeSet<ClientId>,
+    wills: Wills,
     open_bytes: usize,
     /// Milliseconds.
     now: u64,
@@ -94,6 +97,7 @@ impl Service {
             answered: BTreeSet::new(),
             reading: BTreeSet::new(),
             paused: BTreeSet::new(),
+            wills: Wills::default(),
             open_bytes: 0,
             now: 0,
             displaced: 0,
@@ -107,8 +111,9 @@ impl Service {
     }
 
     /// A client has come. Where all places are taken, that of the longest idle one is the newcomer's: who has asked
-    /// for nothing loses nothing by it, and connects again with its next request. `holds_nothing` says of a client
-    /// that none of its bytes are on the way, in either direction.
+    /// for nothing loses nothing by it, and connects again with its next request. Those with a will, which is executed
+    /// then, are the last to go. `holds_nothing` says of a client that none of its bytes are on the way, in either
+    /// direction.
     pub(crate) fn opened(
         &mut self,
         client: ClientId,
@@ -145,14 +150,21 @@ impl Service {
                 && holds_nothing(**client)
         };
         let idle = self.clients.iter().filter(may_go);
-        idle.min_by_key(|(_, state)| state.active_at).map(|(client, _)| *client)
+        idle.min_by_key(|(client, state)| (self.wills.has_any(**client), state.active_at))
+            .map(|(client, _)| *client)
     }
 
-    /// A client is gone. Its requests go on; their responses find nobody.
+    /// A client is gone. Its requests go on; their responses find nobody. Its wills are due, those included that it
+    /// has changed in requests that were not looked at yet.
     pub(crate) fn closed(&mut self, client: ClientId) {
         if let Some(state) = self.clients.remove(&client) {
             self.open_bytes -= state.open_bytes;
+            for request in state.held.iter().filter(|request| request.kind == Kind::Will) {
+                // Nobody hears of a refusal any more.
+                let _ = self.wills.leave(client, request.group, &request.payload);
+            }
         }
+        self.wills.closed(client);
         self.answered.remove(&client);
         self.reading.remove(&client);
         self.paused.remove(&client);
@@ -279,15 +291,32 @@ impl Service {
         }
     }
 
+    /// A client leaves a will for a group that is here, or takes it back with an empty one.
+    pub(crate) fn leave_will(
+        &mut self,
+        client: ClientId,
+        group: GroupId,
+        command: &[u8],
+    ) -> Result<(), NotAppended> {
+        self.wills.leave(client, group, command)
+    }
+
+    /// Proposes the wills of clients that are gone; what `propose` has no room for waits. Answers whether there were
+    /// any that are proposed now.
+    pub(crate) fn execute_wills(&mut self, propose: impl FnMut(GroupId, &[u8]) -> bool) -> bool {
+        self.wills.execute(propose)
+    }
+
     /// Bytes of requests of all clients that wait for their end.
     pub(crate) fn open_bytes(&self) -> usize {
         self.open_bytes
     }
 
-    /// The same, beside what is allowed.
-    pub(crate) fn gauge(&self) -> Gauge {
-        let bytes_max = self.limits.open_bytes_max * self.clients.len();
-        Gauge { name: "calls", bytes: self.open_bytes as u64, bytes_max: Some(bytes_max as u64) }
+    /// The same, and what wills weigh, beside what is allowed.
+    pub(crate) fn gauges(&self) -> [Gauge; 2] {
+        let bytes_max = Some((self.limits.open_bytes_max * self.clients.len()) as u64);
+        let calls = Gauge { name: "calls", bytes: self.open_bytes as u64, bytes_max };
+        [calls, self.wills.gauge()]
     }
 
     /// How many clients there are.
@@ -332,11 +361,24 @@ mod tests {
         Service::new(ServiceLimits { open_bytes_max: 1000, response_bytes_max: 1000, places })
     }
 
-    fn ask(service: &mut Service, client: ClientId) -> Call {
+    fn send(service: &mut Service, client: ClientId, kind: Kind, payload: &[u8]) {
         let mut body = vec![codec::VERSION];
-        codec::put_request(codec::Kind::Status, 0, 1, &[], &mut body);
+        codec::put_request(kind, 1, 1, payload, &mut body);
         service.on_frame(client, body.into()).unwrap();
+    }
+
+    fn ask(service: &mut Service, client: ClientId) -> Call {
+        send(service, client, Kind::Status, b"");
         service.next(client, false).unwrap().0
+    }
+
+    fn executed(service: &mut Service) -> Vec<String> {
+        let mut commands = Vec::new();
+        service.execute_wills(|_, command| {
+            commands.push(String::from_utf8(command.to_vec()).unwrap());
+            true
+        });
+        commands
     }
 
     #[test]
@@ -374,5 +416,36 @@ mod tests {
         assert_eq!(service.opened(c, HERE, |_| true), Place::Free);
         service.pass_time(IDLE_MS);
         assert_eq!(service.opened(d, HERE, |_| true), Place::Of(b));
+    }
+
+    #[test]
+    fn who_has_to_go_has_its_will_executed_and_is_the_last_to_go() {
+        let (mut service, [a, b, c, d, e]) = (service(3, 3), [1, 2, 3, 4, 5].map(ClientId::of));
+        for client in [a, b, c] {
+            assert_eq!(service.opened(client, HERE, |_| true), Place::Free);
+        }
+        service.leave_will(a, 1, b"of a").unwrap();
+        service.leave_will(b, 1, b"of b").unwrap();
+        service.pass_time(IDLE_MS);
+        assert_eq!(service.opened(d, HERE, |_| true), Place::Of(c), "it has none");
+        assert_eq!(executed(&mut service), [""; 0]);
+        assert_eq!(service.opened(e, HERE, |_| true), Place::Of(a));
+        assert_eq!(executed(&mut service), ["of a"]);
+    }
+
+    #[test]
+    fn a_will_counts_that_was_read_and_had_to_wait_until_the_client_was_gone() {
+        let (mut service, [a, b]) = (service(2, 2), [1, 2].map(ClientId::of));
+        for client in [a, b] {
+            assert_eq!(service.opened(client, HERE, |_| true), Place::Free);
+            service.leave_will(client, 1, b"first").unwrap();
+            send(&mut service, client, Kind::Propose, b"what nobody has seen is dropped");
+            assert!(service.next(client, true).is_none(), "all have too much open");
+        }
+        send(&mut service, a, Kind::Will, b"second");
+        send(&mut service, b, Kind::Will, b"");
+        service.closed(a);
+        service.closed(b);
+        assert_eq!(executed(&mut service), ["second"]);
     }
 }

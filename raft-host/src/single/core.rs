@@ -75,6 +75,11 @@ impl<R> SingleCore<R> {
         core
     }
 
+    /// Whether this is its group.
+    pub fn has_group(&self, group: GroupId) -> bool {
+        group == self.group
+    }
+
     /// Time passes. Only hooks care.
     pub fn tick(&mut self, ticks: u64) {
         self.now += ticks;
@@ -100,7 +105,7 @@ impl<R> SingleCore<R> {
 
     /// Whether a command can be applied now.
     fn check(&self, group: GroupId, command_bytes: usize, bytes: usize) -> Result<(), NotAppended> {
-        if group != self.group {
+        if !self.has_group(group) {
             return Err(NotAppended::NoSuchGroup { group });
         }
         if self.stopped {
@@ -166,7 +171,7 @@ impl<R> SingleCore<R> {
 
     /// A query. It is among those that may be asked then, or its end among the replies.
     pub fn query(&mut self, group: GroupId, query: Bytes, request: R, out: &mut Output<R>) {
-        let why = if group != self.group {
+        let why = if !self.has_group(group) {
             QueryError::NoSuchGroup { group }
         } else if self.stopped {
             QueryError::Shutdown
@@ -186,7 +191,7 @@ impl<R> SingleCore<R> {
     }
 
     fn answer(&mut self, Readable { group, query }: &Readable) -> QueryResult {
-        if *group != self.group {
+        if !self.has_group(*group) {
             return Err(QueryError::NoSuchGroup { group: *group });
         }
         self.guarded(|machine| machine.query(query)).map(Bytes::from).ok_or(QueryError::Bug)
