@@ -7,6 +7,7 @@ mod common;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Addresses, CLUSTER, Journal, PATIENCE, frame, until};
@@ -14,9 +15,12 @@ use raft_core::snapshot::{Capture, SnapshotError, SnapshotSource};
 use raft_core::state_machine::{Batch, Replies, StateMachine};
 use raft_core::types::{GroupId, LogIndex};
 use raft_host::core::GroupSettings;
+use raft_host::rpc::RpcOptions;
 use raft_host::rpc::will::{WILL_BYTES_MAX, WILLS_MAX};
 use raft_host::status::HostStatus;
-use raft_host::{Client, Group, Host, HostConfig, Single};
+use raft_host::{
+    Client, Group, Host, HostConfig, NotAppended, ProposeError, RpcClient, Single, Unknown,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The kinds and codes of docs/wire-format.md.
@@ -62,6 +66,10 @@ impl Server {
         }
     }
 
+    fn rpc(&self) -> RpcClient {
+        patient([self.address().to_string()])
+    }
+
     fn own(&self, group: GroupId) -> Client {
         match self {
             Server::Member(host) => host.client(group),
@@ -98,6 +106,13 @@ impl Server {
             Server::Alone(single) => single.shutdown().unwrap(),
         }
     }
+}
+
+/// A client that stays with a server, however slow the machine is.
+fn patient(servers: impl IntoIterator<Item = String>) -> RpcClient {
+    let mut options = RpcOptions::default();
+    (options.silence, options.request_timeout) = (PATIENCE, PATIENCE);
+    RpcClient::with_options(servers, options)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -376,6 +391,118 @@ fn who_does_not_lead_drops_the_wills_of_its_clients() {
     hosts[leader].client(1).propose("after").wait().unwrap();
     assert_eq!(journal_of(follower), "after\n");
     assert_eq!(follower.status().unwrap().groups[0].counters.proposals_refused, 1);
+}
+
+#[test]
+fn a_client_takes_its_will_along_to_the_next_leader() {
+    let (addresses, mut hosts, leader) = cluster();
+    let client = patient(addresses.servers());
+    client.set_will(1, b"will").unwrap();
+    assert_eq!(client.propose(1, b"first").unwrap(), "1");
+    // A member that is shut down executes none.
+    hosts.remove(leader).shutdown().unwrap();
+    until("another one leads", || client.propose(1, b"second").is_ok());
+    assert_eq!(text(&client.query(1, b"").unwrap()), "first\nsecond\n");
+    drop(client);
+    until("the new leader executes it", || {
+        hosts.iter().all(|host| journal_of(host) == "first\nsecond\nwill\n")
+    });
+}
+
+#[test]
+fn a_client_that_goes_on_to_another_server_takes_its_will_along() {
+    let server = Server::member([1, 2].map(|id| Group::new(id, Journal::default())));
+    let client = server.rpc();
+    client.set_will(1, b"will").unwrap();
+    client.propose(1, b"first").unwrap();
+    let end = client.propose(2, b"panic");
+    assert_eq!(end, Err(ProposeError::Unknown(Unknown::Bug)));
+    // From now on this server refuses the second group, and so the client looks for a better one: in vain.
+    let end = client.propose_within(2, b"x", Duration::from_millis(50));
+    assert_eq!(end, Err(ProposeError::NotAppended(NotAppended::Bug)));
+    client.propose(1, b"second").unwrap();
+    server.clients_are(1);
+    server.own(1).propose("third").wait().unwrap();
+    assert_eq!(server.journal(1), "first\nsecond\nthird\n");
+    drop(client);
+    server.comes_to("first\nsecond\nthird\nwill\n");
+    server.shutdown();
+}
+
+#[test]
+fn the_will_of_a_client_is_executed_when_its_last_clone_is_dropped() {
+    for server in Server::journals() {
+        let client = server.rpc();
+        client.set_will(1, b"never").unwrap();
+        client.set_will(1, b"before it is connected").unwrap();
+        client.propose(1, b"first").unwrap();
+        let clone = client.clone();
+        drop(client);
+        clone.propose(1, b"second").unwrap();
+        assert_eq!(text(&clone.query(1, b"").unwrap()), "first\nsecond\n");
+        drop(clone);
+        let commands = "first\nsecond\nbefore it is connected\n";
+        until("it is executed", || server.journal(1) == commands);
+        let client = server.rpc();
+        client.propose(1, b"third").unwrap();
+        client.set_will(1, b"never").unwrap();
+        client.set_will(1, b"while it is connected").unwrap();
+        client.propose(1, b"fourth").unwrap();
+        assert_eq!(client.will_refusal(), None);
+        drop(client);
+        server.comes_to(&[commands, "third\nfourth\nwhile it is connected\n"].concat());
+        server.shutdown();
+    }
+}
+
+#[test]
+fn who_leaves_in_peace_takes_its_will_back() {
+    for server in Server::journals() {
+        let client = server.rpc();
+        assert_eq!(client.clear_will(1), Ok(()), "there is none");
+        client.set_will(1, b"never").unwrap();
+        assert_eq!(client.clear_will(1), Ok(()), "nobody has heard of it");
+        client.propose(1, b"first").unwrap();
+        client.set_will(1, b"never").unwrap();
+        assert_eq!(client.clear_will(1), Ok(()));
+        drop(client);
+        server.clients_are(0);
+        server.comes_to("first\n");
+
+        let client = server.rpc();
+        client.set_will(1, b"too late").unwrap();
+        client.propose(1, b"second").unwrap();
+        server.shutdown();
+        assert_eq!(client.clear_will(1), Err(Unknown::Disconnected));
+        assert_eq!(client.clear_will(1), Ok(()), "it is forgotten");
+    }
+}
+
+#[test]
+fn a_client_hears_which_wills_are_none() {
+    let server = Server::member((1..=5).map(|id| Group::new(id, Journal::default())));
+    let client = server.rpc();
+    let (bytes, bytes_max) = (WILL_BYTES_MAX + 1, WILL_BYTES_MAX);
+    let end = client.set_will(1, &vec![b'x'; bytes]);
+    assert_eq!(end, Err(NotAppended::TooLarge { bytes, bytes_max }));
+    for group in 1..=WILLS_MAX as u64 {
+        client.set_will(group, b"will").unwrap();
+    }
+    let end = client.set_will(5, b"one more");
+    assert_eq!(end, Err(NotAppended::TooManyWills { wills_max: WILLS_MAX }));
+    client.clear_will(4).unwrap();
+    client.propose(1, b"first").unwrap();
+    assert_eq!(client.will_refusal(), None);
+    client.set_will(9, b"of no group").unwrap();
+    client.propose(1, b"second").unwrap();
+    let end = ProposeError::NotAppended(NotAppended::NoSuchGroup { group: 9 });
+    assert_eq!(client.will_refusal(), Some(end));
+    drop(client);
+    let journals = || [1, 2, 3, 4].map(|group| server.journal(group));
+    until("all others are executed", || {
+        journals() == ["first\nsecond\nwill\n", "will\n", "will\n", ""]
+    });
+    server.shutdown();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A client of a cluster over the network: finds the leader, follows it, tries the next server.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use super::codec::{self, Kind, ResponseRecord};
 use super::connection::{Connection, NoResponse, PAYLOAD_BYTES_MAX, Question};
 use super::search::{Learned, Search, Unreached};
 use super::silence::Silence;
+use super::will;
 use crate::outcome::{
     Leader, NotAppended, ProposeError, ProposeResult, QueryError, QueryResult, Unknown,
 };
@@ -67,6 +70,8 @@ struct Place {
     /// Position among the servers of the last one that was not a leader's hint.
     turn: usize,
     connection: Option<Arc<Connection>>,
+    /// The first thing that is said on each connection.
+    wills: BTreeMap<GroupId, Box<[u8]>>,
 }
 
 /// A proposal whose response is on its way.
@@ -166,7 +171,8 @@ impl RpcClient {
     ) -> Self {
         let servers: Vec<String> = servers.into_iter().map(Into::into).collect();
         assert!(!servers.is_empty(), "a cluster has at least one server");
-        let place = Place { address: servers[0].clone(), turn: 0, connection: None };
+        let address = servers[0].clone();
+        let place = Place { address, turn: 0, connection: None, wills: BTreeMap::new() };
         RpcClient { shared: Arc::new(Shared { servers, options, place: Mutex::new(place) }) }
     }
 
@@ -308,6 +314,63 @@ impl RpcClient {
         }
     }
 
+    /// Leaves a last [will]: when the connection with the server at hand closes, for whatever reason, that
+    /// server proposes this command to the group, if it leads it. It takes the place of the one before for the same
+    /// group. It is sent at once where there is a connection, and first thing on each one that is opened later, without
+    /// waiting for an answer; [`will_refusal`](Self::will_refusal) tells of a server that did not take it.
+    ///
+    /// The connection closes also when the last clone of this client is dropped: who leaves in peace calls
+    /// [`clear_will`](Self::clear_will) first. A client that goes on to another server of its own accord takes its
+    /// wills back where it was. But a will may be executed although its client is well, as a connection can break: a
+    /// command that says too early that somebody is gone must do no harm.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond [`WILL_BYTES_MAX`](will::WILL_BYTES_MAX), `TooManyWills` for more groups than
+    /// [`WILLS_MAX`](will::WILLS_MAX). Nothing is changed then.
+    ///
+    /// # Panics
+    /// If the command is empty: to a server that means that a will is taken back.
+    pub fn set_will(&self, group: GroupId, command: &[u8]) -> Result<(), NotAppended> {
+        assert!(!command.is_empty(), "an empty command is no will");
+        // The lock is held until it is sent: what the server has last is what is remembered here.
+        let mut place = self.shared.place.lock();
+        will::check(command, place.wills.keys().filter(|other| **other != group).count())?;
+        place.wills.insert(group, command.into());
+        if let Some(connection) = &place.connection {
+            // One that breaks is left by the next request, and the one after it begins with the wills.
+            let _ = connection.post([will_question(group, command)]);
+        }
+        Ok(())
+    }
+
+    /// Takes back the will for a group, and returns when the server at hand has said that it did. Nothing is sent where
+    /// there was none, or where there is no connection.
+    ///
+    /// # Errors
+    /// The connection broke, or the server kept silent: the will may have been executed, or will be. No later
+    /// connection has it.
+    pub fn clear_will(&self, group: GroupId) -> Result<(), Unknown> {
+        let deadline = deadline(self.shared.options.request_timeout);
+        let mut place = self.shared.place.lock();
+        let had_one = place.wills.remove(&group).is_some();
+        let Some(connection) = place.connection.clone().filter(|_| had_one) else { return Ok(()) };
+        let sent = connection.send(will_question(group, &[]), deadline);
+        drop(place);
+        let answered = sent.and_then(|id| connection.receive(id, deadline));
+        answered.map(drop).map_err(|no_response| {
+            self.leave(&connection);
+            unknown(&no_response)
+        })
+    }
+
+    /// Why the server at hand did not take a will, the newest one that it did not. Its answers are read along with
+    /// those to requests, so this is `None` before the first request on the connection has ended.
+    pub fn will_refusal(&self) -> Option<ProposeError> {
+        let ResponseRecord { code, payload, .. } =
+            self.shared.place.lock().connection.as_ref()?.refused()?;
+        codec::decode_proposed(code, payload).err()
+    }
+
     fn search<E>(&self, patience: Duration) -> Search<E> {
         let RpcOptions { backoff_min, backoff_max, .. } = self.shared.options;
         Search::new(patience, (backoff_min, backoff_max), self.shared.servers.len())
@@ -359,7 +422,7 @@ impl RpcClient {
         }
         let RpcOptions { request_timeout, connect_timeout, .. } = self.shared.options;
         let left = deadline.saturating_duration_since(Instant::now());
-        match Connection::open(&place.address, connect_timeout.min(left), request_timeout) {
+        match place.connect(connect_timeout.min(left), request_timeout) {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 place.connection = Some(connection.clone());
@@ -398,9 +461,24 @@ impl RpcClient {
 }
 
 impl Place {
+    /// A new connection, on which the wills are on their way.
+    fn connect(
+        &self,
+        connect_timeout: Duration,
+        write_timeout: Duration,
+    ) -> io::Result<Connection> {
+        let connection = Connection::open(&self.address, connect_timeout, write_timeout)?;
+        let wills = self.wills.iter();
+        connection.post(wills.map(|(group, command)| will_question(*group, command)))?;
+        Ok(connection)
+    }
+
     fn leave(&mut self, connection: &Arc<Connection>, go_on: impl FnOnce(&mut Self)) {
         if self.connection.as_ref().is_some_and(|current| Arc::ptr_eq(current, connection)) {
             self.connection = None;
+            // Whoever goes on to another server is well, and takes its wills along. Where the connection is broken
+            // nobody hears of it.
+            let _ = connection.post(self.wills.keys().map(|group| will_question(*group, &[])));
             go_on(self);
         }
     }
@@ -410,6 +488,10 @@ impl Place {
         self.turn = (self.turn + 1) % servers.len();
         self.address.clone_from(&servers[self.turn]);
     }
+}
+
+fn will_question(group: GroupId, command: &[u8]) -> Question<'_> {
+    Question { kind: Kind::Will, group, payload: command }
 }
 
 /// A command that no frame takes is not sent at all, so it is surely not applied.

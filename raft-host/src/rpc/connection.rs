@@ -21,6 +21,9 @@ const READ_BYTES: usize = 64 << 10;
 /// The most calls that one connection has open; a further one first waits for a response.
 const OPEN_CALLS_MAX: usize = 4096;
 
+/// The id of requests whose responses nobody waits for. Calls have higher ones.
+const POSTED_ID: u64 = 0;
+
 /// The largest payload of a call: more does not fit into a frame.
 pub(super) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 1 - codec::REQUEST_HEAD_BYTES;
 
@@ -55,6 +58,8 @@ struct Calls {
     /// Whether a thread is reading.
     reading: bool,
     broken: Option<String>,
+    /// What the server said last about a request that nobody waits for, if that was a refusal.
+    refused: Option<ResponseRecord>,
 }
 
 #[derive(Debug)]
@@ -127,13 +132,36 @@ impl Connection {
             calls.open.insert(id, Open::Waiting(None));
             id
         };
-        let frame = request_frame(question, id);
-        if let Err(error) = self.writing.lock().write_all(&frame) {
+        match self.write(&request_frame([question], id)) {
+            Ok(()) => Ok(id),
+            Err(error) => Err(NoResponse::Broken(error.to_string())),
+        }
+    }
+
+    /// Sends requests, if there are any, in one frame, for whose responses nobody waits.
+    pub(super) fn post<'a>(
+        &self,
+        questions: impl IntoIterator<Item = Question<'a>>,
+    ) -> io::Result<()> {
+        let mut questions = questions.into_iter().peekable();
+        if questions.peek().is_none() {
+            return Ok(());
+        }
+        self.write(&request_frame(questions, POSTED_ID))
+    }
+
+    /// The newest refusal of a request that nobody waits for, among the responses that have been read.
+    pub(super) fn refused(&self) -> Option<ResponseRecord> {
+        self.calls.lock().refused.clone()
+    }
+
+    fn write(&self, frame: &[u8]) -> io::Result<()> {
+        let result = self.writing.lock().write_all(frame);
+        if let Err(error) = &result {
             // A part of the frame may be out: nothing after it would be understood.
             self.fail(error.to_string());
-            return Err(NoResponse::Broken(error.to_string()));
         }
-        Ok(id)
+        result
     }
 
     /// The response to a call, which is then forgotten, whatever the outcome.
@@ -228,6 +256,12 @@ impl Connection {
 
 impl Calls {
     fn deliver(&mut self, response: ResponseRecord) {
+        if response.id == POSTED_ID {
+            if response.code != codec::OK {
+                self.refused = Some(response);
+            }
+            return;
+        }
         // A response that nobody waits for any more came too late.
         if let Some(open) = self.open.get_mut(&response.id)
             && let Open::Waiting(Some(thread)) = std::mem::replace(open, Open::Done(response))
@@ -293,10 +327,11 @@ fn take_responses(body: Bytes, out: &mut Vec<ResponseRecord>) -> Result<(), code
     Ok(())
 }
 
-fn request_frame(question: Question<'_>, id: u64) -> Bytes {
-    let Question { kind, group, payload } = question;
+fn request_frame<'a>(questions: impl IntoIterator<Item = Question<'a>>, id: u64) -> Bytes {
     let mut body = vec![codec::VERSION];
-    codec::put_request(kind, group, id, payload, &mut body);
+    for Question { kind, group, payload } in questions {
+        codec::put_request(kind, group, id, payload, &mut body);
+    }
     let mut segments = Segments::new();
     frame::begin(&mut segments);
     segments.share(&body.into());

@@ -3,7 +3,7 @@
 //!
 //! Why the connection closes does not matter: the client closed it, its process was killed, it sent nonsense, it was
 //! idle where another client needed its place. A coordinator that has given work to a client hears of the end of it at
-//! once that way, and not after a timeout.
+//! once that way, and not after a timeout. [`RpcClient::set_will`](crate::RpcClient::set_will) leaves one.
 //!
 //! A will is a hint and no promise, so **a timeout of the application is needed beside it**:
 //!
@@ -13,7 +13,7 @@
 //!
 //! And a will that is executed does not say that its client is dead: a connection can break, or have to make room for
 //! another one, while the client goes on, with the same will on its next connection. Whoever leaves in peace takes it
-//! back first.
+//! back first ([`RpcClient::clear_will`](crate::RpcClient::clear_will)).
 //!
 //! The requests of a connection that its groups have seen come before its will. Those that waited for room are
 //! dropped with the connection. A will itself waits until its group has room. To a machine with sessions it comes
@@ -40,8 +40,9 @@ const ALL_BYTES_MAX: usize = 16 << 20;
 /// What a will costs besides its command.
 const OVERHEAD_BYTES: usize = 128;
 
-/// Whether this command may be left where there are wills for so many other groups.
-fn check(command: &[u8], others: usize) -> Result<(), NotAppended> {
+/// Whether this command may be left where there are wills for so many other groups: the client asks this before it
+/// sends one, and the server of whatever is sent.
+pub(super) fn check(command: &[u8], others: usize) -> Result<(), NotAppended> {
     let (bytes, bytes_max) = (command.len(), WILL_BYTES_MAX);
     if bytes > bytes_max {
         return Err(NotAppended::TooLarge { bytes, bytes_max });
