@@ -21,7 +21,7 @@
 //! ```
 
 pub mod client;
-pub mod cluster;
+pub use raft_host::cluster;
 mod codec;
 pub mod command;
 mod leases;

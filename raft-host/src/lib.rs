@@ -41,6 +41,7 @@
 //! ```
 
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod core;
 pub mod descriptors;
@@ -65,6 +66,7 @@ mod store;
 mod waiting;
 
 pub use client::Client;
+pub use cluster::Cluster;
 pub use config::{Group, HostConfig};
 pub use error::HostError;
 pub use hooks::LeaderHooks;

@@ -11,7 +11,7 @@ pub const CLIENT_PORT_OFFSET: u16 = 1000;
 ///
 /// Each member has two ports: the named one for the other members, and one for clients, which is 1000
 /// higher. Where that does not suit, name both: `1=127.0.0.1:7001/9001`. So one and the same string
-/// serves `kv serve` and all other commands, on every machine.
+/// serves servers and clients, on every machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     members: BTreeMap<u64, MemberAddress>,
