@@ -1,0 +1,113 @@
+//! One command, from its start to its end. It and all that it starts are a process group, so that nothing
+//! of it is left behind.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::Fed;
+use crate::application::AppError;
+use crate::data::Progress;
+
+/// How much of what a command says before it fails is kept.
+const STDERR_BYTES: usize = 2 << 10;
+/// How often it is looked whether the task is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Starts a command, feeds it from another thread, and reads what it writes.
+pub(super) fn run(
+    command: &str,
+    progress: &Arc<Progress>,
+    feed: impl FnOnce(&mut dyn Write) -> Result<(), Fed> + Send,
+    read: impl FnOnce(&mut dyn Read) -> Result<(), AppError>,
+) -> Result<(), AppError> {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).process_group(0);
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |error| AppError::new(format!("can't run `{command}`: {error}"));
+    let mut child = shell.spawn().map_err(failed)?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+        unreachable!("all three were asked for")
+    };
+    let group = Pid::from_child(&child);
+    thread::scope(|scope| {
+        let (is_over, over) = mpsc::channel();
+        let watch = scope.spawn(move || watch(group, progress, &over));
+        let said = scope.spawn(move || tail(stderr));
+        // When feeding ends the pipe is closed, and the command sees the end of its input.
+        let fed = scope.spawn(move || feed(&mut stdin));
+        let done = read(&mut stdout);
+        drop(stdout);
+        if done.is_err() {
+            kill(group);
+        }
+        let status = wait(&mut child, group);
+        drop(is_over);
+        let fed = fed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let said = said.join().unwrap_or_default();
+        let _ = watch.join();
+        // What was cancelled was killed, so that what follows from it says nothing.
+        progress.check()?;
+        if let Err(Fed::Failed(error)) = fed {
+            return Err(error.into());
+        }
+        done?;
+        check(command, status.map_err(failed)?, &said)
+    })
+}
+
+/// Kills the command when the task is cancelled. Ends when the other side of `over` is gone.
+fn watch(group: Pid, progress: &Progress, over: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LOOK_EVERY) {
+        if progress.is_cancelled() {
+            return kill(group);
+        }
+    }
+}
+
+fn kill(group: Pid) {
+    // There may be none left to be killed.
+    let _ = kill_process_group(group, Signal::KILL);
+}
+
+/// Waits for the command, and then kills what it has left running. Until the command's status is taken,
+/// its number is no other process's, so nobody else is killed.
+fn wait(child: &mut Child, group: Pid) -> io::Result<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(error) = waitid(WaitId::Pid(group), options) {
+        if error != rustix::io::Errno::INTR {
+            break;
+        }
+    }
+    kill(group);
+    child.wait()
+}
+
+/// The last of what a command has said.
+fn tail(mut stderr: ChildStderr) -> String {
+    let mut kept: VecDeque<u8> = VecDeque::new();
+    let mut block = [0; STDERR_BYTES];
+    while let Ok(read) = stderr.read(&mut block)
+        && read > 0
+    {
+        kept.extend(&block[..read]);
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
+    }
+    String::from_utf8_lossy(kept.make_contiguous()).trim_end().to_owned()
+}
+
+fn check(command: &str, status: ExitStatus, said: &str) -> Result<(), AppError> {
+    if status.success() {
+        return Ok(());
+    }
+    let colon = if said.is_empty() { "" } else { ": " };
+    Err(AppError::new(format!("`{command}` has ended with {status}{colon}{said}")))
+}
