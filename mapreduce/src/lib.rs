@@ -41,8 +41,24 @@
 
 pub mod application;
 pub mod apps;
+pub mod client;
+mod codec;
+pub mod command;
 pub mod data;
 pub mod decimal;
 pub mod external;
+pub mod job;
+pub mod limits;
+pub mod local;
+pub mod machine;
 pub mod partition;
+pub mod paths;
+pub mod plan;
+pub mod query;
 pub mod sequential;
+pub mod server;
+pub mod watch;
+pub mod worker;
+
+pub use codec::Unreadable;
+pub use server::Server;

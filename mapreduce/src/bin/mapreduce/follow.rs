@@ -1,0 +1,65 @@
+//! Watches a job until it has ended, with a bar for what is being done.
+
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mapreduce::client::{Client, ClientError};
+use mapreduce::command::{JobId, Kind};
+use mapreduce::query::JobView;
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Looks at a job until it has ended and is tidied up, and shows each look to `look`. Answers what was seen last. Where
+/// nobody answers for a while, it waits: a new leader is on its way, perhaps.
+pub(crate) fn follow(
+    client: &Client,
+    job: JobId,
+    shows_bar: bool,
+    mut look: impl FnMut(&JobView),
+) -> Result<JobView, ClientError> {
+    let bar = if shows_bar { bar() } else { ProgressBar::hidden() };
+    let mut failures = 0;
+    loop {
+        match client.job(job) {
+            Ok(view) => {
+                failures = 0;
+                draw(&bar, &view);
+                look(&view);
+                if view.stage.is_none() {
+                    bar.finish_and_clear();
+                    return Ok(view);
+                }
+            }
+            Err(error) if failures < 3 && !matches!(error, ClientError::Refused(_)) => failures += 1,
+            Err(error) => {
+                bar.finish_and_clear();
+                return Err(error);
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg:24} [{bar:40}] {pos}/{len}  {elapsed}");
+    bar.set_style(style.expect("a good template").progress_chars("=> "));
+    bar
+}
+
+fn draw(bar: &ProgressBar, view: &JobView) {
+    let Some(stage) = view.stage else { return };
+    let phase = &view.phases[stage as usize];
+    let workers = view.running.len();
+    let name = match stage {
+        Kind::Map => "map",
+        Kind::Reduce => "reduce",
+        Kind::Publish => "publish",
+        Kind::Tidy => "tidy up",
+    };
+    bar.set_message(format!("{name}, {workers} at work"));
+    bar.set_length(phase.tasks.into());
+    bar.set_position(phase.done.into());
+}

@@ -1,0 +1,320 @@
+//! The tasks of one kind: which wait, who works at them, and which attempt was accepted.
+
+use std::collections::BTreeSet;
+
+use crate::codec::{SchemaRead, SchemaWrite};
+use crate::command::{Counters, WorkerId};
+use crate::query::PhaseView;
+
+/// An attempt that is being made.
+#[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+pub(crate) struct Running {
+    pub(crate) number: u32,
+    pub(crate) worker: WorkerId,
+    /// How far it has got.
+    pub(crate) progress: u64,
+    pub(crate) is_backup: bool,
+}
+
+/// One task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SchemaWrite, SchemaRead)]
+pub(crate) struct Task {
+    /// How many attempts were handed out; the next one's number.
+    attempts: u32,
+    /// Attempts before this one have nothing to show: the output of an accepted one was lost.
+    valid_from: u32,
+    /// Never two of one worker.
+    pub(crate) running: Vec<Running>,
+    /// There is at most one, whatever else is reported.
+    accepted: Option<u32>,
+    failures: u32,
+    losses: u32,
+    /// Where it failed last: somebody else is to try.
+    failed_on: Option<WorkerId>,
+    wants_backup: bool,
+}
+
+/// The tasks of one kind, and what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Phase {
+    tasks: Vec<Task>,
+    /// Tasks that a worker may be given.
+    waiting: BTreeSet<u32>,
+    done: u32,
+    record: Record,
+}
+
+/// What became of the tasks of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SchemaWrite, SchemaRead)]
+struct Record {
+    attempts: u64,
+    backups: u64,
+    failures: u64,
+    losses: u64,
+    counters: Counters,
+    /// How long accepted attempts took, in milliseconds, in rising order.
+    times_ms: Vec<u64>,
+}
+
+/// What is to be thought of a report that an attempt is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the one.
+    Accepted,
+    /// It was the one before, and is said to be once more.
+    Known,
+    /// It is not.
+    Late,
+}
+
+/// How often something has gone wrong with one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Toll {
+    pub(crate) failures: u32,
+    pub(crate) losses: u32,
+}
+
+impl Task {
+    /// Whether a worker may be given it.
+    fn waits(&self) -> bool {
+        let wanted = if self.wants_backup { 2 } else { 1 };
+        self.accepted.is_none() && self.running.len() < wanted
+    }
+
+    fn is_open(&self, attempt: u32) -> bool {
+        self.accepted.is_none() && (self.valid_from..self.attempts).contains(&attempt)
+    }
+
+    fn is_of(&self, worker: WorkerId) -> bool {
+        self.running.iter().any(|running| running.worker == worker)
+    }
+
+    fn toll(&self) -> Toll {
+        Toll { failures: self.failures, losses: self.losses }
+    }
+}
+
+impl Phase {
+    pub(crate) fn new(tasks: usize) -> Self {
+        Phase::of(vec![Task::default(); tasks], Record::default())
+    }
+
+    fn of(tasks: Vec<Task>, record: Record) -> Self {
+        let numbered = || (0..).zip(&tasks);
+        let waiting = numbered().filter(|(_, task)| task.waits()).map(|(number, _)| number);
+        let done = tasks.iter().filter(|task| task.accepted.is_some()).count() as u32;
+        Phase { waiting: waiting.collect(), done, tasks, record }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.done as usize == self.tasks.len()
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The accepted attempt of each task. All must have one.
+    pub(crate) fn accepted(&self) -> Vec<u32> {
+        let accepted = |task: &Task| task.accepted.expect("the phase is complete");
+        self.tasks.iter().map(accepted).collect()
+    }
+
+    /// Gives a worker a task: one that has not just failed there, if there is a choice.
+    pub(crate) fn hand_out(&mut self, worker: WorkerId) -> Option<(u32, u32)> {
+        let tasks = &self.tasks;
+        let may = |number: &&u32| !tasks[**number as usize].is_of(worker);
+        let likes = |number: &&u32| tasks[**number as usize].failed_on != Some(worker);
+        let candidates = || self.waiting.iter().filter(may);
+        let number = *candidates().find(likes).or_else(|| candidates().next())?;
+        let task = &mut self.tasks[number as usize];
+        let (attempt, is_backup) = (task.attempts, !task.running.is_empty());
+        task.attempts += 1;
+        task.running.push(Running { number: attempt, worker, progress: 0, is_backup });
+        self.record.attempts += 1;
+        self.record.backups += u64::from(is_backup);
+        self.look(number);
+        Some((number, attempt))
+    }
+
+    /// An attempt is finished.
+    pub(crate) fn finish(
+        &mut self,
+        number: u32,
+        attempt: u32,
+        counters: &Counters,
+        elapsed_ms: u64,
+    ) -> Verdict {
+        let Some(task) = self.tasks.get_mut(number as usize) else { return Verdict::Late };
+        if task.accepted == Some(attempt) {
+            return Verdict::Known;
+        }
+        if !task.is_open(attempt) {
+            return Verdict::Late;
+        }
+        task.accepted = Some(attempt);
+        task.running.clear();
+        task.wants_backup = false;
+        self.done += 1;
+        self.record.counters.add(counters);
+        let at = self.record.times_ms.partition_point(|time| *time <= elapsed_ms);
+        self.record.times_ms.insert(at, elapsed_ms);
+        self.look(number);
+        Verdict::Accepted
+    }
+
+    /// An attempt has failed. `None` if nobody made it any more.
+    pub(crate) fn fail(&mut self, number: u32, attempt: u32) -> Option<Toll> {
+        let worker = self.release(number, attempt)?;
+        let task = &mut self.tasks[number as usize];
+        task.failures += 1;
+        task.failed_on = Some(worker);
+        self.record.failures += 1;
+        Some(task.toll())
+    }
+
+    /// An attempt has ended with its worker. `None` if nobody made it any more.
+    pub(crate) fn lose(&mut self, number: u32, attempt: u32) -> Option<Toll> {
+        self.release(number, attempt)?;
+        let task = &mut self.tasks[number as usize];
+        task.losses += 1;
+        self.record.losses += 1;
+        Some(task.toll())
+    }
+
+    /// Nobody makes this attempt any more. Answers who did.
+    pub(crate) fn release(&mut self, number: u32, attempt: u32) -> Option<WorkerId> {
+        let task = self.tasks.get_mut(number as usize)?;
+        let at = task.running.iter().position(|running| running.number == attempt)?;
+        let running = task.running.remove(at);
+        // Whoever is left is the only one, and may be slow for the reason that this one was.
+        task.wants_backup = false;
+        self.look(number);
+        Some(running.worker)
+    }
+
+    /// What an accepted attempt had written is gone: the task is to be done again, by an attempt that is yet to
+    /// begin. `None` if another attempt counts by now.
+    pub(crate) fn revoke(&mut self, number: u32, attempt: u32) -> Option<Toll> {
+        let task = self.tasks.get_mut(number as usize)?;
+        if task.accepted != Some(attempt) {
+            return None;
+        }
+        task.accepted = None;
+        task.valid_from = task.attempts;
+        task.failures += 1;
+        self.done -= 1;
+        self.record.failures += 1;
+        let toll = task.toll();
+        self.look(number);
+        Some(toll)
+    }
+
+    /// A worker says that it is at this attempt, and how far. Whether it may go on: it was given it, or nobody
+    /// has been given the task since it was lost sight of.
+    pub(crate) fn hear(
+        &mut self,
+        (number, attempt): (u32, u32),
+        worker: WorkerId,
+        progress: u64,
+    ) -> bool {
+        let Some(task) = self.tasks.get_mut(number as usize) else { return false };
+        let mut running = task.running.iter_mut();
+        if let Some(running) = running.find(|running| running.number == attempt) {
+            running.progress = running.progress.max(progress);
+            return running.worker == worker;
+        }
+        if !task.is_open(attempt) || !task.running.is_empty() {
+            return false;
+        }
+        task.running.push(Running { number: attempt, worker, progress, is_backup: false });
+        self.look(number);
+        true
+    }
+
+    /// Another worker may try as well, if nobody does yet and all others are done or under way.
+    pub(crate) fn back_up(&mut self, number: u32, attempt: u32) {
+        let is_last = self.waiting.is_empty();
+        let Some(task) = self.tasks.get_mut(number as usize) else { return };
+        let is_alone = matches!(&task.running[..], [only] if only.number == attempt);
+        if is_last && is_alone && task.accepted.is_none() {
+            task.wants_backup = true;
+            self.look(number);
+        }
+    }
+
+    /// Nothing of this kind is wanted any more.
+    pub(crate) fn drop_running(&mut self) {
+        for number in 0..self.tasks.len() as u32 {
+            let task = &mut self.tasks[number as usize];
+            if !task.running.is_empty() {
+                task.running.clear();
+                task.wants_backup = false;
+                self.look(number);
+            }
+        }
+    }
+
+    /// Attempts that are being made, with the numbers of their tasks.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (u32, &Running)> {
+        let numbered = (0..).zip(&self.tasks);
+        numbered.flat_map(|(number, task)| task.running.iter().map(move |running| (number, running)))
+    }
+
+    /// Half of the accepted attempts took no longer, in milliseconds; 0 if there are none.
+    pub(crate) fn median_ms(&self) -> u64 {
+        let times = &self.record.times_ms;
+        times.get(times.len() / 2).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn view(&self) -> PhaseView {
+        let Record { attempts, backups, failures, losses, counters, .. } = self.record;
+        PhaseView {
+            tasks: self.tasks.len() as u32,
+            done: self.done,
+            attempts,
+            backups,
+            failures,
+            losses,
+            counters,
+            median_ms: self.median_ms(),
+            longest_ms: self.record.times_ms.last().copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether a task waits may have changed.
+    fn look(&mut self, number: u32) {
+        match self.tasks[number as usize].waits() {
+            true => self.waiting.insert(number),
+            false => self.waiting.remove(&number),
+        };
+    }
+
+    /// What a snapshot holds of it.
+    pub(crate) fn to_snapshot(&self) -> PhaseSnapshot {
+        PhaseSnapshot { tasks: self.tasks.clone(), record: self.record.clone() }
+    }
+}
+
+/// A phase as it stands in a snapshot. What follows from its tasks is not in there.
+#[derive(Clone, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+pub(crate) struct PhaseSnapshot {
+    tasks: Vec<Task>,
+    record: Record,
+}
+
+impl PhaseSnapshot {
+    /// The phase, if it has so many tasks.
+    pub(crate) fn into_phase(self, tasks: usize) -> Option<Phase> {
+        let makes_sense = |task: &Task| {
+            task.valid_from <= task.attempts
+                && task.accepted.is_none_or(|accepted| accepted < task.attempts)
+        };
+        let is_whole = self.tasks.len() == tasks && self.tasks.iter().all(makes_sense);
+        is_whole.then(|| Phase::of(self.tasks, self.record))
+    }
+}
