@@ -36,4 +36,3 @@ where
     // A length that its bytes don't bear out is refused before anything is allocated for it.
     wincode::deserialize_exact(rest).map_err(|_| Unreadable)
 }
-

@@ -202,7 +202,7 @@ pub struct Assignment {
     pub output: String,
     /// How many parts they have.
     pub reducers: u32,
-    /// Memory for sorting and merging, in bytes.
+    /// The memory of the worker's process, in bytes.
     pub memory_bytes: u64,
     /// The longest record.
     pub record_bytes_max: u64,

@@ -2,7 +2,8 @@
 
 use crate::codec::{SchemaRead, SchemaWrite};
 use crate::limits::{
-    COMMAND_BYTES_MAX, INPUTS_MAX, MAPS_MAX, NAME_BYTES_MAX, REDUCERS_MAX, Refusal, SPEC_BYTES_MAX, check_path,
+    COMMAND_BYTES_MAX, INPUTS_MAX, MAPS_MAX, NAME_BYTES_MAX, REDUCERS_MAX, Refusal, SPEC_BYTES_MAX,
+    check_path,
 };
 
 /// A job as it is submitted. Every path is below the root that the workers share: parts between `/`, none of them
@@ -51,7 +52,8 @@ pub struct Input {
 /// What a task may use, and how often one may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub struct TaskLimits {
-    /// Memory for what a task sorts and merges, in bytes.
+    /// The memory of a worker's process, in bytes; what an application itself takes, and a record that is longer than
+    /// an eighth of it, come on top.
     pub memory_bytes: u64,
     /// The longest record.
     pub record_bytes_max: u64,
@@ -169,8 +171,11 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn spec(inputs: &[u64], split_bytes: Option<u64>, reducers: u32) -> JobSpec {
-        let input =
-            |(at, bytes): (usize, &u64)| Input { path: format!("in/{at}"), bytes: *bytes, modified_ns: 0 };
+        let input = |(at, bytes): (usize, &u64)| Input {
+            path: format!("in/{at}"),
+            bytes: *bytes,
+            modified_ns: 0,
+        };
         JobSpec {
             application: ApplicationName::Named("wc".to_owned()),
             inputs: inputs.iter().enumerate().map(input).collect(),

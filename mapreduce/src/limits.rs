@@ -158,7 +158,9 @@ mod tests {
         for good in ["a", "a/b.txt", "...", "a/..b", "ä/ö ü", "-x", "at-12:30.log"] {
             assert_eq!(check_path(good), Ok(()), "{good}");
         }
-        for bad in ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\0b", "a\\b", "c:a"] {
+        for bad in
+            ["", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a\0b", "a\\b", "c:a"]
+        {
             assert!(check_path(bad).is_err(), "{bad:?}");
         }
     }

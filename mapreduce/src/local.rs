@@ -83,9 +83,17 @@ impl<'a> Local<'a> {
         &self.client
     }
 
-    /// The process ids of the workers that were started last, by their numbers.
-    pub fn worker_ids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.workers.iter().map(|(child, _)| child.id())
+    /// Kills a worker (SIGKILL), to show or measure what follows.
+    ///
+    /// # Errors
+    /// If it can't be killed.
+    ///
+    /// # Panics
+    /// If there are fewer workers.
+    pub fn kill(&mut self, number: usize) -> io::Result<()> {
+        let (child, _) = &mut self.workers[number];
+        child.kill()?;
+        child.wait().map(drop)
     }
 
     /// Submits a job whose paths are below this root.

@@ -201,9 +201,8 @@ impl Machine {
         }
         let Some((AttemptId { task, number }, progress)) = attempt else { return Reply::GoOn };
         let job = self.jobs.get_mut(&task.job).filter(|job| is_wanted(job, task.kind));
-        let goes_on = job.is_some_and(|job| {
-            job.phase_mut(task.kind).hear((task.number, number), id, progress)
-        });
+        let goes_on = job
+            .is_some_and(|job| job.phase_mut(task.kind).hear((task.number, number), id, progress));
         if !goes_on {
             return Reply::Drop;
         }
@@ -456,8 +455,7 @@ impl StateMachine for Machine {
         let bytes = source.read_all(SNAPSHOT_BYTES_MAX)?;
         let bad = || SnapshotError::new("a coordinator's state that makes no sense");
         let snapshot: Snapshot = codec::decode(&bytes).map_err(|_| bad())?;
-        let jobs: Option<Vec<Job>> =
-            snapshot.jobs.into_iter().map(JobSnapshot::into_job).collect();
+        let jobs: Option<Vec<Job>> = snapshot.jobs.into_iter().map(JobSnapshot::into_job).collect();
         *self = Machine {
             jobs: jobs.ok_or_else(bad)?.into_iter().map(|job| (job.id, job)).collect(),
             ended: snapshot.ended.into(),

@@ -135,7 +135,8 @@ fn add_matching(name: &str, files: &mut Vec<PathBuf>) -> Result<(), PlanError> {
         require_literal_separator: true,
         require_literal_leading_dot: true,
     };
-    let has_no_pattern = |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(is_special);
+    let has_no_pattern =
+        |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(is_special);
     let base: PathBuf = Path::new(name).components().take_while(has_no_pattern).collect();
     let before = files.len();
     let start = if base.as_os_str().is_empty() { Path::new(".") } else { &base };
@@ -228,7 +229,10 @@ mod tests {
         assert_eq!(names(root, &["in/deep", "in/b.txt"]).unwrap(), [all[2], all[1]]);
         assert_eq!(names(root, &["in/**/*.txt"]).unwrap(), [all[1], all[2]]);
         assert_eq!(names(root, &["in/a.log", "in/a.log"]).unwrap(), [all[0], all[0]]);
-        assert_eq!(inputs(root, &[root.join("in/b.txt").display().to_string()]).unwrap()[0].bytes, 2);
+        assert_eq!(
+            inputs(root, &[root.join("in/b.txt").display().to_string()]).unwrap()[0].bytes,
+            2
+        );
     }
 
     #[test]

@@ -215,10 +215,7 @@ impl Worker<'_> {
         Ok(None)
     }
 
-    fn beat(
-        &mut self,
-        attempt: Option<(AttemptId, u64)>,
-    ) -> Result<Option<Reply>, WorkerError> {
+    fn beat(&mut self, attempt: Option<(AttemptId, u64)>) -> Result<Option<Reply>, WorkerError> {
         let beat = Command::Beat { worker: self.id, attempt };
         let reply = self.client.call_within(&beat, BEAT_PATIENCE);
         self.judge(reply)

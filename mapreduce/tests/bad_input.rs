@@ -9,7 +9,9 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use common::{Process, await_that, expected, folder, names, program, results, run, run_well, write_texts};
+use common::{
+    Process, await_that, expected, folder, names, program, results, run, run_well, write_texts,
+};
 use mapreduce::apps::{Sort, WordCount};
 
 fn error(output: &Output) -> String {
@@ -103,7 +105,12 @@ fn unknown_applications_and_cut_files_are_refused_by_name() {
     let job = |application, split| {
         ["run", application, "--input", "in", "--output", "out", "--split", split]
     };
-    fails_cleanly(&folder, &job("wordcount", "32M"), 1, "no application `wordcount`; it has crash, ");
+    fails_cleanly(
+        &folder,
+        &job("wordcount", "32M"),
+        1,
+        "no application `wordcount`; it has crash, ",
+    );
     fails_cleanly(&folder, &job("jobcount", "10"), 1, "reads whole files");
 }
 
@@ -143,7 +150,8 @@ fn an_application_that_ends_its_process_fails_the_job() {
 fn an_application_that_hangs_fails_the_job() {
     let folder = folder("bad-hang");
     fs::write(folder.join("in/a"), "a\n").unwrap();
-    let job = ["run", "--mapper", "sleep 1000", "--reducer", "cat", "--input", "in", "--output", "out"];
+    let job =
+        ["run", "--mapper", "sleep 1000", "--reducer", "cat", "--input", "in", "--output", "out"];
     let arguments = [&job[..], &["--stall", "1", "--failures", "2"]].concat();
     fails_cleanly(&folder, &arguments, 1, "no progress for 1 s");
 }
@@ -153,7 +161,8 @@ fn a_cluster_that_is_not_there_is_said() {
     let folder = folder("bad-cluster");
     fs::write(folder.join("in/a"), "a\n").unwrap();
     let cluster = common::cluster(1);
-    let job = ["submit", "wc", "--root", ".", "--input", "in", "--output", "out", "--timeout", "0.5"];
+    let job =
+        ["submit", "wc", "--root", ".", "--input", "in", "--output", "out", "--timeout", "0.5"];
     let arguments = [&job[..], &["--cluster", &cluster]].concat();
     fails_cleanly(&folder, &arguments, 3, "no server could be reached");
     let worker = ["worker", "--root", ".", "--patience", "0.5", "--cluster", &cluster];

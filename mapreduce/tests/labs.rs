@@ -7,7 +7,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use common::{Process, await_that, cluster, expected, folder, program, results, run_well, write_texts};
+use common::{
+    Process, await_that, cluster, expected, folder, program, results, run_well, write_texts,
+};
 use mapreduce::apps::{Crash, EarlyExit, Indexer, WordCount};
 
 /// Runs an application over eight files, one map task each, with ten reducers.
@@ -38,7 +40,10 @@ fn maps_run_in_parallel() {
     let text = String::from_utf8(results(&folder, "out")).unwrap();
     let times = text.lines().filter(|line| line.starts_with("times-")).count();
     assert_eq!(times, 2, "two workers have run maps: {text}");
-    assert!(text.lines().any(|line| line.starts_with("parallel") && line.ends_with(" 2")), "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("parallel") && line.ends_with(" 2")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -88,7 +93,8 @@ fn crashing_workers_do_not_change_the_result() {
     let folder = folder("labs-crash");
     let report = run_application(&folder, "crash", "3");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    let lost = report["map"]["losses"].as_u64().unwrap() + report["reduce"]["losses"].as_u64().unwrap();
+    let lost =
+        report["map"]["losses"].as_u64().unwrap() + report["reduce"]["losses"].as_u64().unwrap();
     assert!(lost > 0, "somebody has crashed: {report}");
     assert_eq!(results(&folder, "out"), expected(&Crash { crashes: false }, &folder));
     thread::sleep(Duration::from_millis(100));

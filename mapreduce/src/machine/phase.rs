@@ -262,7 +262,8 @@ impl Phase {
     /// Attempts that are being made, with the numbers of their tasks.
     pub(crate) fn running(&self) -> impl Iterator<Item = (u32, &Running)> {
         let numbered = (0..).zip(&self.tasks);
-        numbered.flat_map(|(number, task)| task.running.iter().map(move |running| (number, running)))
+        numbered
+            .flat_map(|(number, task)| task.running.iter().map(move |running| (number, running)))
     }
 
     /// Half of the accepted attempts took no longer, in milliseconds; 0 if there are none.

@@ -350,7 +350,10 @@ fn an_attempt_that_gets_no_further_has_failed() {
     play.call(&Command::Stalled { attempt, progress: 5, seconds: 600 });
     assert_eq!(play.task(b, 1).attempt.number, 1);
     assert_eq!(play.call(&beat), Reply::Drop);
-    assert_eq!(play.view(job).last_error.unwrap(), "map 0 (in/0 from byte 0): no progress for 600 s");
+    assert_eq!(
+        play.view(job).last_error.unwrap(),
+        "map 0 (in/0 from byte 0): no progress for 600 s"
+    );
 }
 
 #[test]

@@ -9,15 +9,17 @@ use std::time::Instant;
 use super::WorkerConfig;
 use crate::application::{Application, Records};
 use crate::command::{Assignment, Counters, Kind, Outcome, Work};
-use crate::data::{
-    self, InputVersion, MapTask, Progress, ReduceTask, TaskError, output_file_name,
-};
+use crate::data::{self, InputVersion, MapTask, Progress, ReduceTask, TaskError, output_file_name};
 use crate::external::External;
 use crate::job::{ApplicationName, Input, Split};
 use crate::paths::{JobPaths, below};
 
 /// So many files a task has open at once: less than any system allows.
 const FAN_IN_MAX: usize = 128;
+
+/// What a worker's process takes besides what its task sorts and merges in: program, stacks, blocks, and what the allocator
+/// has not given back.
+const PROCESS_BYTES: u64 = 8 << 20;
 
 /// A file in the results that says which job's they are.
 const MARKER: &str = ".mapreduce";
@@ -74,7 +76,7 @@ impl Attempt<'_> {
             map: self.assignment.attempt.task.number,
             reducers: self.assignment.reducers,
             directory: directory.clone(),
-            memory_bytes: size(self.assignment.memory_bytes),
+            memory_bytes: task_bytes(self.assignment.memory_bytes),
             record_bytes_max: size(self.assignment.record_bytes_max),
             fan_in_max: FAN_IN_MAX,
             is_durable: true,
@@ -101,7 +103,7 @@ impl Attempt<'_> {
             reduce: number,
             runs: (0..).zip(maps.iter().copied()).map(file).collect(),
             directory: directory.clone(),
-            memory_bytes: size(self.assignment.memory_bytes),
+            memory_bytes: task_bytes(self.assignment.memory_bytes),
             fan_in_max: FAN_IN_MAX,
             is_durable: true,
             progress: self.progress.clone(),
@@ -197,7 +199,8 @@ impl Attempt<'_> {
             // Another attempt at this task may have come first.
             Err(_) if self.is_ours(output) => remove_all(&private)?,
             Err(error) if is_not_empty(&error) => {
-                let what = format!("{} is not empty any more; nothing was changed", output.display());
+                let what =
+                    format!("{} is not empty any more; nothing was changed", output.display());
                 return Err(failed(what));
             }
             done => done.map_err(|error| disk(output, &error))?,
@@ -236,7 +239,11 @@ fn disk(path: &Path, error: &io::Error) -> Outcome {
 }
 
 /// Whoever wants whole files can't be given parts of them.
-fn check_records(application: &dyn Application, input: &Input, split: Split) -> Result<(), Outcome> {
+fn check_records(
+    application: &dyn Application,
+    input: &Input,
+    split: Split,
+) -> Result<(), Outcome> {
     let is_part = split.bytes < input.bytes;
     match application.records() {
         Records::WholeFile if is_part => Err(failed(format!(
@@ -253,6 +260,11 @@ fn peak_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// What is left for a task of what its worker's process may take; of very little, half.
+fn task_bytes(memory_bytes: u64) -> usize {
+    size(memory_bytes.saturating_sub(PROCESS_BYTES).max(memory_bytes / 2))
 }
 
 fn size(bytes: u64) -> usize {

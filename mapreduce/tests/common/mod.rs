@@ -54,7 +54,8 @@ pub(crate) fn expected(application: &dyn Application, folder: &Path) -> Vec<u8> 
         .map(|entry| format!("in/{}", entry.unwrap().file_name().to_str().unwrap()))
         .collect();
     names.sort();
-    let texts: Vec<Vec<u8>> = names.iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
+    let texts: Vec<Vec<u8>> =
+        names.iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
     let inputs: Vec<(&str, &[u8])> =
         names.iter().map(String::as_str).zip(texts.iter().map(Vec::as_slice)).collect();
     sequential(application, &inputs).unwrap()

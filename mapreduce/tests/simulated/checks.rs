@@ -44,7 +44,9 @@ impl Checks {
     /// One accepted attempt per task, and no other one unless its files are gone.
     fn accept(&mut self, attempt: AttemptId) -> Result<(), String> {
         if self.gone.contains(&attempt) {
-            return Err(format!("{attempt:?} was accepted again although its files were reported to be gone"));
+            return Err(format!(
+                "{attempt:?} was accepted again although its files were reported to be gone"
+            ));
         }
         match self.accepted.insert(attempt.task, attempt) {
             Some(before) if before != attempt && !self.gone.contains(&before) => {
@@ -66,14 +68,19 @@ impl Checks {
             Work::Publish { reduces } => (Kind::Reduce, reduces, reduces.len()),
         };
         if earlier.len() != count {
-            return Err(format!("{attempt:?} was given {} of {count} {kind:?} tasks", earlier.len()));
+            return Err(format!(
+                "{attempt:?} was given {} of {count} {kind:?} tasks",
+                earlier.len()
+            ));
         }
         for (number, attempt_number) in (0..).zip(earlier.iter().copied()) {
             let task = TaskId { job: attempt.task.job, kind, number };
             let named = AttemptId { task, number: attempt_number };
             if self.accepted.get(&task) != Some(&named) {
                 let accepted = self.accepted.get(&task);
-                return Err(format!("{attempt:?} rests on {named:?}, and accepted was {accepted:?}"));
+                return Err(format!(
+                    "{attempt:?} rests on {named:?}, and accepted was {accepted:?}"
+                ));
             }
         }
         Ok(())
@@ -96,7 +103,12 @@ impl Checks {
     }
 
     /// The results are made of one attempt at each task, and of each map task in each of them.
-    pub(crate) fn results(&self, results: &[Vec<AttemptId>], reducers: u32, maps: u32) -> Result<(), String> {
+    pub(crate) fn results(
+        &self,
+        results: &[Vec<AttemptId>],
+        reducers: u32,
+        maps: u32,
+    ) -> Result<(), String> {
         if results.len() != reducers as usize {
             return Err(format!("{} of {reducers} parts of the result", results.len()));
         }

@@ -205,7 +205,11 @@ impl World {
     }
 
     /// Applies a command. Replies to others are on their way then; that to this one is answered.
-    fn apply(&mut self, command: &Command, caller: Option<Caller>) -> Result<Option<Reply>, String> {
+    fn apply(
+        &mut self,
+        command: &Command,
+        caller: Option<Caller>,
+    ) -> Result<Option<Reply>, String> {
         self.index += 1;
         let (id, data) = (EntryId { index: self.index, term: 1 }, command.encode());
         let entries = [Entry { id, kind: EntryKind::Command, data: &data }];
@@ -374,7 +378,8 @@ impl World {
         let files = self.jobs.get_mut(&job).expect("the job was submitted");
         let earlier = |kind, numbers: &[u32]| -> Vec<AttemptId> {
             let numbered = (0..).zip(numbers.iter().copied());
-            let name = |(task, number)| AttemptId { task: TaskId { job, kind, number: task }, number };
+            let name =
+                |(task, number)| AttemptId { task: TaskId { job, kind, number: task }, number };
             numbered.map(name).collect()
         };
         let lost = |gone: &AttemptId| Outcome::Lost {

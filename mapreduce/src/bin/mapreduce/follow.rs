@@ -32,7 +32,9 @@ pub(crate) fn follow(
                     return Ok(view);
                 }
             }
-            Err(error) if failures < 3 && !matches!(error, ClientError::Refused(_)) => failures += 1,
+            Err(error) if failures < 3 && !matches!(error, ClientError::Refused(_)) => {
+                failures += 1
+            }
             Err(error) => {
                 bar.finish_and_clear();
                 return Err(error);

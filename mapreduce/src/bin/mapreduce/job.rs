@@ -40,7 +40,8 @@ pub(crate) fn wrong(error: PlanError) -> Failure {
 /// A name that nobody else has.
 pub(crate) fn token() -> Result<u128, Failure> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::not_done(format!("the system gives no random numbers: {error}")))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        Failure::not_done(format!("the system gives no random numbers: {error}"))
+    })?;
     Ok(u128::from_le_bytes(random))
 }

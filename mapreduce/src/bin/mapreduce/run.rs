@@ -32,8 +32,10 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let stop = stop_flag()?;
     let program = env::current_exe().map_err(Failure::not_done)?;
     let allows_commands = arguments.job.mapper.is_some();
-    let start = |number, coordinator: &str| worker(&program, &root, number, coordinator, allows_commands);
-    let mut local = Local::start(arguments.workers, timing(arguments.timing), &start).map_err(not_run)?;
+    let start =
+        |number, coordinator: &str| worker(&program, &root, number, coordinator, allows_commands);
+    let mut local =
+        Local::start(arguments.workers, timing(arguments.timing), &start).map_err(not_run)?;
     let submitted = local.submit(&root, &spec).map_err(not_run)?;
     let (client, mut trouble) = (local.client().clone(), None);
     let view = follow(&client, submitted, !arguments.job.json, |_| {
@@ -60,7 +62,13 @@ fn plan_below(job: &Job) -> Result<(PathBuf, JobSpec), Failure> {
 }
 
 /// How a worker process is started.
-fn worker(program: &Path, root: &Path, number: u32, coordinator: &str, allows_commands: bool) -> Command {
+fn worker(
+    program: &Path,
+    root: &Path,
+    number: u32,
+    coordinator: &str,
+    allows_commands: bool,
+) -> Command {
     let mut command = Command::new(program);
     command.args(["worker", "--patience", PATIENCE_S, "--root"]).arg(root);
     command.args(["--name", &number.to_string(), "--coordinator", coordinator]);

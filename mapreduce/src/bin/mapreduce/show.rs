@@ -21,7 +21,10 @@ pub(crate) fn status(arguments: &Status) -> Result<(), Failure> {
     if arguments.json {
         let jobs: Vec<Value> = jobs.iter().map(|job| Value::Object(record(job, None))).collect();
         let workers: Vec<Value> = workers.iter().map(worker_record).collect();
-        let all = Map::from_iter([("jobs".to_owned(), json!(jobs)), ("workers".to_owned(), json!(workers))]);
+        let all = Map::from_iter([
+            ("jobs".to_owned(), json!(jobs)),
+            ("workers".to_owned(), json!(workers)),
+        ]);
         return print_json(all);
     }
     let mut lines: Vec<String> = jobs.iter().flat_map(job_lines).collect();
@@ -46,7 +49,8 @@ fn job_lines(view: &JobView) -> Vec<String> {
         }),
     };
     let JobView { job, output, .. } = view;
-    let mut lines = vec![format!("job {job}: {} to {output}: {standing}", application(&view.application))];
+    let mut lines =
+        vec![format!("job {job}: {} to {output}: {standing}", application(&view.application))];
     if let (None, Some(error)) = (&view.end, &view.last_error) {
         lines.push(format!("  trouble, the last: {error}"));
     }
