@@ -1,6 +1,8 @@
 //! What goes wrong, and is said: inputs, applications, folders and disks that are not as they should be. Each with the
 //! program, as its users see it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

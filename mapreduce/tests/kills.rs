@@ -1,6 +1,8 @@
 //! `kill -9` of workers and replicas while jobs run: every result is as if nothing had happened.
 //! `KILLS=100 SEED=7 cargo test -p mapreduce --test kills` takes longer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;

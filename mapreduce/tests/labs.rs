@@ -1,5 +1,7 @@
 //! The seven checks of the labs (`test-mr.sh`), with real processes.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

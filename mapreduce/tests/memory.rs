@@ -1,5 +1,7 @@
 //! An input of ten times the memory that a worker may take.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -15,7 +17,7 @@ fn ten_times_the_memory_is_sorted_within_it() {
     let mut dice = Dice::new(1, "memory");
     let mut lines = Vec::new();
     let mut bytes = 0;
-    while bytes < 10 * MEMORY_MIB << 20 {
+    while bytes < (10 * MEMORY_MIB) << 20 {
         let line = format!("{:016x}{}", dice.number(), "-".repeat(dice.below(60) as usize));
         bytes += line.len() as u64 + 1;
         lines.push(line);

@@ -4,6 +4,8 @@
 //!
 //! `SEED=42 cargo test -p mapreduce --test simulated` replays one; `FIRST=… SEEDS=…` runs others.
 
+#![allow(clippy::unwrap_used)]
+
 mod checks;
 mod files;
 mod worker;
