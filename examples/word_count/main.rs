@@ -66,7 +66,10 @@ fn tell() -> Result<(), String> {
     story.follow(&client, job, |view| maps_done(view) >= 6)?;
     processes.kill_worker(1)?;
     story.tell("worker 1 is killed (SIGKILL): another one takes over what it was at");
-    story.follow(&client, job, |view| maps_done(view) >= 12)?;
+    let view = story.follow(&client, job, |view| maps_done(view) >= 12)?;
+    if view.stage != Some(Kind::Map) {
+        return Err("the job was over before its leader was killed".to_owned());
+    }
     processes.kill_replica(leader)?;
     story.tell(&format!("replica {leader}, the leader, is killed (SIGKILL)"));
     let leader = processes.wait_for_leader(PATIENCE)?;

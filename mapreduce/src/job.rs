@@ -70,6 +70,9 @@ impl Default for TaskLimits {
     }
 }
 
+/// What an input costs besides its path: its length, two numbers.
+const INPUT_BYTES: usize = 24;
+
 /// What one map task reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub struct Split {
@@ -130,14 +133,14 @@ impl JobSpec {
         }
     }
 
-    /// Bytes of all names and commands.
+    /// Bytes of all names and commands, and of what else is said of each input.
     fn name_bytes(&self) -> u64 {
         let application = match &self.application {
             ApplicationName::Named(name) => name.len(),
             ApplicationName::Commands { mapper, reducer } => mapper.len() + reducer.len(),
         };
-        let inputs: usize = self.inputs.iter().map(|input| input.path.len()).sum();
-        (application + self.output.len() + inputs) as u64
+        let inputs = self.inputs.iter().map(|input| input.path.len() + INPUT_BYTES);
+        (application + self.output.len() + inputs.sum::<usize>()) as u64
     }
 
     /// How many map tasks there are.

@@ -11,8 +11,9 @@ pub const MAPS_MAX: u64 = 20_000;
 /// The most reduce tasks of one job.
 pub const REDUCERS_MAX: u32 = 1000;
 
-/// The most bytes of all names and commands of one job.
-pub const SPEC_BYTES_MAX: u64 = 1 << 20;
+/// The most bytes of all names and commands of one job, and of what else is said of its inputs: with all the rest, it is
+/// one entry of the log.
+pub const SPEC_BYTES_MAX: u64 = 1000 << 10;
 
 /// The longest name of a worker or an application, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -70,7 +71,10 @@ pub enum Refusal {
         inputs_max: u64,
     },
     /// Names and commands are too long together.
-    #[error("names and commands of the job have {bytes} bytes; at most {bytes_max} are allowed")]
+    #[error(
+        "names and commands of the job have {bytes} bytes; at most {bytes_max} are allowed: read fewer and larger files, \
+         or from a folder with a shorter name"
+    )]
     SpecTooLong {
         /// Their bytes.
         bytes: u64,

@@ -105,12 +105,13 @@ impl<'a> Local<'a> {
         getrandom::fill(&mut random).map_err(|error| LocalError::Random(error.to_string()))?;
         let token = u128::from_le_bytes(random);
         let work = plan::make_work_folder(root, spec, token)?;
-        let submitted = self.client.submit(token, spec);
-        if submitted.is_err() {
-            // Nobody has been told of it.
-            _ = fs::remove_dir(&work);
-        }
-        Ok(submitted?)
+        self.client.submit(token, spec).map_err(|error| {
+            if !matches!(error, ClientError::Unknown(_)) {
+                // Nobody will work there.
+                _ = fs::remove_dir(&work);
+            }
+            error.into()
+        })
     }
 
     /// Starts a new worker for each that has ended: to be called now and then while a job is under way.

@@ -73,7 +73,8 @@ impl Machine {
             let stage = job.stage();
             job::KINDS.into_iter().flat_map(move |kind| {
                 let phase = job.phase(kind);
-                let is_last = is_free && stage == Some(kind) && !phase.has_waiting();
+                let is_work = kind <= Kind::Reduce;
+                let is_last = is_work && is_free && stage == Some(kind) && !phase.has_waiting();
                 let (median_ms, mut alone) = (phase.median_ms(), BTreeMap::new());
                 for (number, _) in phase.running() {
                     *alone.entry(number).or_insert(0) += 1;
@@ -237,9 +238,11 @@ impl Machine {
                 self.workers.failed(id);
             }
             Outcome::Lost { kind, number: earlier, attempt: lost, error } => {
-                if phase.release(task.number, number).is_none() || kind >= task.kind {
+                if kind >= task.kind || phase.release(task.number, number).is_none() {
                     return Reply::Late;
                 }
+                // It may as well be this worker that can't read what others can.
+                self.workers.failed(id);
                 if let Some(toll) = job.phase_mut(kind).revoke(earlier, lost) {
                     let earlier = TaskId { job: job.id, kind, number: earlier };
                     job.judge(earlier, toll, cut(error, ERROR_BYTES_MAX));
@@ -342,31 +345,26 @@ impl Machine {
 
     /// Answers the asks that can be answered now, the oldest first.
     fn hand_out(&mut self, replies: &mut Replies) {
-        if !self.workers.has_waiting() {
-            return;
+        if self.workers.has_waiting() && self.jobs.values().any(Job::has_waiting) {
+            for (index, worker) in self.workers.waiting() {
+                let Some(assignment) = self.next_task(worker) else { continue };
+                self.workers.unpark(worker);
+                replies.push(index, Reply::Task(assignment).encode());
+            }
         }
-        let has_tasks = self.jobs.values().any(Job::has_waiting);
-        let are_over = self.jobs.is_empty() && !self.ended.is_empty();
-        if !has_tasks && !are_over {
-            return;
-        }
-        for (index, worker) in self.workers.waiting() {
-            let reply = match self.next_task(worker) {
-                Some(assignment) => Reply::Task(assignment),
-                None if are_over && self.workers.get(worker).is_some_and(|it| !it.stays) => {
-                    Reply::Leave
-                }
-                None => continue,
-            };
-            self.workers.unpark(worker);
-            replies.push(index, reply.encode());
+        if self.jobs.is_empty() && !self.ended.is_empty() && self.workers.has_waiting() {
+            for (index, worker) in self.workers.leaving() {
+                self.workers.unpark(worker);
+                replies.push(index, Reply::Leave.encode());
+            }
         }
     }
 
     /// The first job that has something for this worker.
     fn next_task(&mut self, worker: WorkerId) -> Option<Assignment> {
+        let is_only = self.workers.is_only(worker);
         let (job, attempt) = self.jobs.values_mut().find_map(|job| {
-            let attempt = job.hand_out(worker)?;
+            let attempt = job.hand_out(worker, is_only)?;
             Some((job, attempt))
         })?;
         let assignment = job.assignment(attempt).expect("the phases before it are complete");

@@ -140,12 +140,18 @@ fn add_matching(name: &str, files: &mut Vec<PathBuf>) -> Result<(), PlanError> {
     let base: PathBuf = Path::new(name).components().take_while(has_no_pattern).collect();
     let before = files.len();
     let start = if base.as_os_str().is_empty() { Path::new(".") } else { &base };
-    for entry in WalkDir::new(start).min_depth(1).sort_by_file_name() {
+    // No deeper than the pattern, unless it says so.
+    let parts = Path::new(name).components().count() - base.components().count();
+    let depth = if name.contains("**") { usize::MAX } else { parts };
+    for entry in WalkDir::new(start).min_depth(1).max_depth(depth).sort_by_file_name() {
         // What can't be looked into can't be seen to fit.
         let Ok(entry) = entry else { continue };
         let path = entry.path().strip_prefix("./").unwrap_or(entry.path());
         if pattern.matches_path_with(path, options) && path.is_file() {
             files.push(path.to_owned());
+        }
+        if files.len() as u64 > INPUTS_MAX {
+            return Err(PlanError::TooManyInputs);
         }
     }
     let is_found = files.len() > before;
@@ -174,6 +180,12 @@ pub fn output(root: &Path, name: &str) -> Result<String, PlanError> {
     let path = std::path::absolute(name).map_err(|source| unreadable(Path::new(name), source))?;
     let outside = || PlanError::Outside(format!("{} is the root itself", path.display()));
     let (parent, last) = path.parent().zip(path.file_name()).ok_or_else(outside)?;
+    // Before anything is made: the folders that are there already must be below the root.
+    let is_there = parent.ancestors().find(|folder| folder.is_dir()).unwrap_or(parent);
+    if !canonical(is_there)?.starts_with(&root) {
+        let what = format!("{} is not below {}", path.display(), root.display());
+        return Err(PlanError::Outside(what));
+    }
     make_folders(parent)?;
     let path = canonical(parent)?.join(last);
     check_empty(&path)?;

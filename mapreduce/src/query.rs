@@ -97,9 +97,9 @@ pub struct RunningView {
     pub attempt: AttemptId,
     /// Whose it is.
     pub worker: WorkerId,
-    /// How far it has got: bytes that it has read.
+    /// How far it has got: a number that rises while it gets on.
     pub progress: u64,
-    /// Whether another attempt at the same task is being made.
+    /// Whether it is a second attempt, beside one that takes long.
     pub is_backup: bool,
 }
 

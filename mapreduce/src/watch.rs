@@ -143,3 +143,6 @@ impl LeaderHooks<Machine> for Watch {
         PERIOD_TICKS
     }
 }
+
+#[cfg(test)]
+mod tests;

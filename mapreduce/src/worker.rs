@@ -276,12 +276,16 @@ impl Worker<'_> {
             }
             if Instant::now() >= beat_at {
                 beat_at = Instant::now() + BEAT;
-                match self.beat(Some((attempt, progress.bytes_in())))? {
+                match self.beat(Some((attempt, steps(progress))))? {
                     Some(Reply::Drop) if ended_at.is_none() => {
                         ended_at = Some(Instant::now());
                         progress.cancel();
                     }
-                    Some(Reply::Stranger) => self.introduce()?,
+                    Some(Reply::Stranger) => {
+                        self.introduce()?;
+                        // At once, before somebody else is given what it is at.
+                        beat_at = Instant::now();
+                    }
                     _ => {}
                 }
             }
@@ -301,7 +305,9 @@ impl Worker<'_> {
                 self.heard_at = Instant::now();
                 return Ok(Some(reply));
             }
-            Err(ClientError::Refused(refusal)) => return Err(WorkerError::Refused(refusal)),
+            Err(ClientError::Refused(refusal)) if refusal != Refusal::TooManyWorkers => {
+                return Err(WorkerError::Refused(refusal));
+            }
             Err(why) => why.to_string(),
         };
         let patience = self.config.patience;
@@ -311,4 +317,9 @@ impl Worker<'_> {
         std::thread::sleep(LOOK);
         Ok(None)
     }
+}
+
+/// A number that rises while a task gets on, whatever it does.
+fn steps(progress: &Progress) -> u64 {
+    progress.bytes_in() + progress.bytes_out() + progress.records()
 }

@@ -139,10 +139,9 @@ fn an_input_that_changes_or_vanishes_fails_the_job() {
 }
 
 #[test]
-fn an_application_that_ends_its_process_fails_the_job() {
+fn a_command_that_fails_fails_the_job_and_is_quoted() {
     let folder = folder("bad-exit");
     fs::write(folder.join("in/a"), "a\n").unwrap();
-    // The shell ends, and so does the task: with a status that is told.
     let job = ["run", "--mapper", "echo oh dear >&2; exit 7", "--reducer", "cat", "--input", "in"];
     let arguments = [&job[..], &["--output", "out"]].concat();
     fails_cleanly(&folder, &arguments, 1, "oh dear");
@@ -156,6 +155,23 @@ fn an_application_that_hangs_fails_the_job() {
         ["run", "--mapper", "sleep 1000", "--reducer", "cat", "--input", "in", "--output", "out"];
     let arguments = [&job[..], &["--stall", "1", "--failures", "2"]].concat();
     fails_cleanly(&folder, &arguments, 1, "no progress for 1 s");
+}
+
+/// A limit on the size of files stands for a disk without room: both refuse the same write.
+#[test]
+fn a_full_disk_fails_the_job_and_is_named() {
+    let folder = folder("bad-disk");
+    let text = "all the same\n".repeat(100_000);
+    fs::write(folder.join("in/text"), text).unwrap();
+    let before = names(&folder);
+    let job = "run sort --input in --output out --reducers 1";
+    let limited = format!("ulimit -f 1000; exec {} {job}", env!("CARGO_BIN_EXE_mapreduce"));
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &limited]).current_dir(&folder).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", error(&output));
+    assert!(error(&output).contains("File too large"), "{}", error(&output));
+    assert!(error(&output).contains(".mapreduce-"), "{}", error(&output));
+    assert_eq!(names(&folder), before);
 }
 
 #[test]
@@ -198,7 +214,6 @@ fn workers_read_nothing_outside_their_root_and_run_no_commands_unasked() {
     fails_like(&["wc", "--input", "root/link"], 2, "is not below");
     let commands = ["--mapper", "cat", "--reducer", "cat", "--input", "root/a"];
     fails_like(&commands, 1, "runs no external commands");
-    // The file is a link by the time it is read.
     fails_like(&["wc", "--input", "root/none"], 2, "there is no file");
 }
 

@@ -16,6 +16,7 @@ use common::{Process, cluster, expected, folder, program, results, write_texts};
 use mapreduce::apps::WordCount;
 use mapreduce::client::Client;
 use mapreduce::command::Kind;
+use mapreduce::query::JobView;
 use raft_host::RpcClient;
 use raft_host::cluster::Cluster;
 use simulator::dice::Dice;
@@ -48,7 +49,7 @@ impl Town {
         let mut arguments = match who {
             Who::Replica(id) => {
                 (name, data) = (id.to_string(), format!("data/{id}"));
-                vec!["coordinator", "--id", &name, "--data", &data, "--silence", "2"]
+                vec!["coordinator", "--id", &name, "--data", &data, "--silence", "3"]
             }
             Who::Worker(id) => {
                 name = id.to_string();
@@ -78,27 +79,28 @@ impl Town {
         (1..).zip(&servers).find(|(_, server)| leads(server)).map(|(id, _)| Who::Replica(id))
     }
 
-    /// Whom to kill, after whom to wait for what.
-    fn victim(&self, turn: u64, dice: &mut Dice, client: &Client) -> Who {
-        let any = |dice: &mut Dice| Who::Replica(dice.between(1, 3));
-        match turn % 5 {
-            0 => Who::Worker(dice.between(1, 3)),
-            1 => any(dice),
-            2 => self.leader().unwrap_or_else(|| any(dice)),
-            kind => {
-                let stage = if kind == 3 { Kind::Map } else { Kind::Reduce };
-                for _ in 0..100 {
-                    let is_there = |(jobs, _): (Vec<mapreduce::query::JobView>, u64)| {
-                        jobs.last().is_some_and(|job| job.stage == Some(stage))
-                    };
-                    if client.jobs().is_ok_and(is_there) {
-                        break;
-                    }
-                    thread::sleep(Duration::from_millis(2));
-                }
-                self.leader().unwrap_or_else(|| any(dice))
+    /// Whom to kill now; where it is the leader in the middle of something, in the middle of what.
+    fn victim(&self, turn: u64, dice: &mut Dice, client: &Client) -> (Who, Option<Kind>) {
+        let any = Who::Replica(dice.between(1, 3));
+        let stage = match turn % 6 {
+            0 => return (Who::Worker(dice.between(1, 3)), None),
+            1 => return (any, None),
+            2 => return (self.leader().unwrap_or(any), None),
+            3 => Kind::Map,
+            4 => Kind::Reduce,
+            _ => Kind::Publish,
+        };
+        let leader = self.leader().unwrap_or(any);
+        let is_at_it = |(jobs, _): (Vec<JobView>, u64)| {
+            jobs.last().is_some_and(|job| job.stage == Some(stage))
+        };
+        for _ in 0..2000 {
+            if client.jobs().is_ok_and(is_at_it) {
+                return (leader, Some(stage));
             }
+            thread::sleep(Duration::from_millis(1));
         }
+        (leader, None)
     }
 }
 
@@ -118,10 +120,6 @@ fn submit_jobs(folder: &Path, cluster: &str, stop: &AtomicBool) -> u64 {
         let done = program(folder, &job).args(["--cluster", cluster]).output().unwrap();
         let error = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "job {number}: {} {error}", done.status);
-        let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
-        for kind in ["map", "reduce"] {
-            assert_eq!(report[kind]["done"], report[kind]["tasks"], "{report}");
-        }
         assert_eq!(results(folder, &output), expected, "job {number}");
         fs::remove_dir_all(folder.join(&output)).unwrap();
     }
@@ -137,12 +135,14 @@ fn whoever_is_killed_the_result_is_the_same() {
     let client = Client::new(town.servers(), Duration::from_secs(10));
     let mut dice = Dice::new(seed, "kills");
     let (stop, cluster) = (AtomicBool::new(false), town.cluster.clone());
+    let mut leaders: BTreeMap<Kind, u64> = BTreeMap::new();
     let jobs = thread::scope(|scope| {
         let submitter = scope.spawn(|| submit_jobs(&folder, &cluster, &stop));
         for turn in 0..kills {
             thread::sleep(Duration::from_millis(dice.below(400)));
-            let who = town.victim(turn, &mut dice, &client);
+            let (who, stage) = town.victim(turn, &mut dice, &client);
             town.kill(who);
+            stage.into_iter().for_each(|stage| *leaders.entry(stage).or_default() += 1);
             thread::sleep(Duration::from_millis(dice.below(300)));
             town.start_one(who);
             assert!(!submitter.is_finished(), "SEED={seed}: a job is not as it should be");
@@ -150,8 +150,12 @@ fn whoever_is_killed_the_result_is_the_same() {
         stop.store(true, Ordering::Relaxed);
         submitter.join().unwrap()
     });
-    println!("SEED={seed}: {kills} kills, {jobs} jobs");
-    assert!(jobs > 0 && 20 * jobs >= kills, "vacuous: {jobs} jobs");
+    println!("SEED={seed}: {kills} kills, {jobs} jobs; leaders in the middle of {leaders:?}");
+    assert!(4 * jobs >= kills, "vacuous: {jobs} jobs");
+    if kills >= 20 {
+        let seen: Vec<Kind> = leaders.into_keys().collect();
+        assert!(seen.starts_with(&[Kind::Map, Kind::Reduce]), "vacuous: leaders in {seen:?}");
+    }
     drop(town);
     let left: Vec<String> = common::names(&folder);
     assert!(!left.iter().any(|name| name.starts_with(".mapreduce-")), "tidied up: {left:?}");

@@ -19,7 +19,7 @@ use crate::{cannot_start, name, root, run};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is run against each patch, in this order, until something fails: quick first.
-const TIERS: [(&str, &[&str]); 11] = [
+const TIERS: [(&str, &[&str]); 12] = [
     ("raft-core", &["-p", "raft-core", "--tests"]),
     ("scripts and labs", &["-p", "simulator", "--test", "scripts", "--test", "labs"]),
     ("storage and sessions", &["-p", "raft-storage", "-p", "raft-host", "--lib", "--tests"]),
@@ -29,6 +29,7 @@ const TIERS: [(&str, &[&str]); 11] = [
     ("key/value store", &["-p", "kv", "--lib", "--test", "model", "--test", "versioned"]),
     ("locks", &["-p", "kv", "-p", "lock", "--lib", "--test", "locks", "--test", "lost"]),
     ("shards", &["-p", "shard", "--tests"]),
+    ("MapReduce", &["-p", "mapreduce", "--lib", "--test", "simulated"]),
     ("transport and tools", &TRANSPORT_AND_TOOLS),
     ("documentation", &DOCUMENTATION),
 ];
@@ -43,9 +44,10 @@ const TRANSPORT_AND_TOOLS: [&str; 21] = [
 
 /// Examples in the documentation. Cargo compiles them as it runs them, which takes a few seconds more.
 #[rustfmt::skip]
-const DOCUMENTATION: [&str; 15] = [
+const DOCUMENTATION: [&str; 17] = [
     "--doc", "-p", "raft-core", "-p", "raft-storage", "-p", "raft-transport", "-p", "raft-host",
     "-p", "linearizability", "-p", "simulator", "-p", "kv",
+    "-p", "mapreduce",
 ];
 
 /// How a test notices a patch.

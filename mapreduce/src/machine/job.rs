@@ -70,13 +70,13 @@ impl Job {
 
     /// Whether it is too late to cancel: somebody may be putting the results in their place at this moment.
     pub(crate) fn is_publishing(&self) -> bool {
-        self.phase(Kind::Publish).view().attempts > 0
+        self.phase(Kind::Publish).may_be_under_way()
     }
 
     /// Gives a worker a task.
-    pub(crate) fn hand_out(&mut self, worker: WorkerId) -> Option<AttemptId> {
+    pub(crate) fn hand_out(&mut self, worker: WorkerId, is_only: bool) -> Option<AttemptId> {
         let kind = self.stage()?;
-        let (number, attempt) = self.phase_mut(kind).hand_out(worker)?;
+        let (number, attempt) = self.phase_mut(kind).hand_out(worker, is_only)?;
         Some(AttemptId { task: TaskId { job: self.id, kind, number }, number: attempt })
     }
 

@@ -28,7 +28,8 @@ pub(crate) struct Task {
     /// There is at most one, whatever else is reported.
     accepted: Option<u32>,
     failures: u32,
-    losses: u32,
+    /// Attempts whose workers were lost, as far as it is known.
+    lost: Vec<u32>,
     /// Where it failed last: somebody else is to try.
     failed_on: Option<WorkerId>,
     wants_backup: bool,
@@ -40,6 +41,8 @@ pub(crate) struct Phase {
     tasks: Vec<Task>,
     /// Tasks that a worker may be given.
     waiting: BTreeSet<u32>,
+    /// Tasks at which somebody works.
+    busy: BTreeSet<u32>,
     done: u32,
     record: Record,
 }
@@ -90,7 +93,7 @@ impl Task {
     }
 
     fn toll(&self) -> Toll {
-        Toll { failures: self.failures, losses: self.losses }
+        Toll { failures: self.failures, losses: self.lost.len() as u32 }
     }
 }
 
@@ -102,8 +105,11 @@ impl Phase {
     fn of(tasks: Vec<Task>, record: Record) -> Self {
         let numbered = || (0..).zip(&tasks);
         let waiting = numbered().filter(|(_, task)| task.waits()).map(|(number, _)| number);
+        let busy =
+            numbered().filter(|(_, task)| !task.running.is_empty()).map(|(number, _)| number);
         let done = tasks.iter().filter(|task| task.accepted.is_some()).count() as u32;
-        Phase { waiting: waiting.collect(), done, tasks, record }
+        let (waiting, busy) = (waiting.collect(), busy.collect());
+        Phase { waiting, busy, done, tasks, record }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -124,13 +130,14 @@ impl Phase {
         self.tasks.iter().map(accepted).collect()
     }
 
-    /// Gives a worker a task: one that has not just failed there, if there is a choice.
-    pub(crate) fn hand_out(&mut self, worker: WorkerId) -> Option<(u32, u32)> {
+    /// Gives a worker a task: none that has just failed there, unless there is nobody else who could try.
+    pub(crate) fn hand_out(&mut self, worker: WorkerId, is_only: bool) -> Option<(u32, u32)> {
         let tasks = &self.tasks;
         let may = |number: &&u32| !tasks[**number as usize].is_of(worker);
         let likes = |number: &&u32| tasks[**number as usize].failed_on != Some(worker);
         let candidates = || self.waiting.iter().filter(may);
-        let number = *candidates().find(likes).or_else(|| candidates().next())?;
+        let any = || candidates().next().filter(|_| is_only);
+        let number = *candidates().find(likes).or_else(any)?;
         let task = &mut self.tasks[number as usize];
         let (attempt, is_backup) = (task.attempts, !task.running.is_empty());
         task.attempts += 1;
@@ -181,7 +188,7 @@ impl Phase {
     pub(crate) fn lose(&mut self, number: u32, attempt: u32) -> Option<Toll> {
         self.release(number, attempt)?;
         let task = &mut self.tasks[number as usize];
-        task.losses += 1;
+        task.lost.push(attempt);
         self.record.losses += 1;
         Some(task.toll())
     }
@@ -214,8 +221,8 @@ impl Phase {
         Some(toll)
     }
 
-    /// A worker says that it is at this attempt, and how far. Whether it may go on: it was given it, or nobody
-    /// has been given the task since it was lost sight of.
+    /// A worker says that it is at this attempt, and how far. Whether it may go on: it was given it; or it was lost
+    /// sight of, and nobody has been given the task since. Then it was not lost.
     pub(crate) fn hear(
         &mut self,
         (number, attempt): (u32, u32),
@@ -228,9 +235,11 @@ impl Phase {
             running.progress = running.progress.max(progress);
             return running.worker == worker;
         }
-        if !task.is_open(attempt) || !task.running.is_empty() {
-            return false;
-        }
+        let lost = task.lost.iter().position(|lost| *lost == attempt);
+        let may_return = task.is_open(attempt) && task.running.is_empty();
+        let Some(at) = lost.filter(|_| may_return) else { return false };
+        task.lost.remove(at);
+        self.record.losses -= 1;
         task.running.push(Running { number: attempt, worker, progress, is_backup: false });
         self.look(number);
         true
@@ -249,21 +258,25 @@ impl Phase {
 
     /// Nothing of this kind is wanted any more.
     pub(crate) fn drop_running(&mut self) {
-        for number in 0..self.tasks.len() as u32 {
+        for number in std::mem::take(&mut self.busy) {
             let task = &mut self.tasks[number as usize];
-            if !task.running.is_empty() {
-                task.running.clear();
-                task.wants_backup = false;
-                self.look(number);
-            }
+            task.running.clear();
+            task.wants_backup = false;
+            self.look(number);
         }
     }
 
     /// Attempts that are being made, with the numbers of their tasks.
     pub(crate) fn running(&self) -> impl Iterator<Item = (u32, &Running)> {
-        let numbered = (0..).zip(&self.tasks);
-        numbered
-            .flat_map(|(number, task)| task.running.iter().map(move |running| (number, running)))
+        self.busy.iter().flat_map(|number| {
+            let task = &self.tasks[*number as usize];
+            task.running.iter().map(move |running| (*number, running))
+        })
+    }
+
+    /// Whether somebody works at one of them, or may do so although nobody has heard of him.
+    pub(crate) fn may_be_under_way(&self) -> bool {
+        !self.busy.is_empty() || self.record.losses > 0
     }
 
     /// Half of the accepted attempts took no longer, in milliseconds; 0 if there are none.
@@ -287,12 +300,17 @@ impl Phase {
         }
     }
 
-    /// Whether a task waits may have changed.
+    /// Whether a task waits, or is under way, may have changed.
     fn look(&mut self, number: u32) {
-        match self.tasks[number as usize].waits() {
-            true => self.waiting.insert(number),
-            false => self.waiting.remove(&number),
-        };
+        let task = &self.tasks[number as usize];
+        let (waits, is_busy) = (task.waits(), !task.running.is_empty());
+        for (set, is_in) in [(&mut self.waiting, waits), (&mut self.busy, is_busy)] {
+            if is_in {
+                set.insert(number)
+            } else {
+                set.remove(&number)
+            };
+        }
     }
 
     /// What a snapshot holds of it.

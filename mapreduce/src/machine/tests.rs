@@ -357,6 +357,69 @@ fn an_attempt_that_gets_no_further_has_failed() {
 }
 
 #[test]
+fn an_attempt_that_has_failed_does_not_come_back() {
+    let mut play = Play::default();
+    let worker = play.hello(1);
+    let job = play.submit(spec(&[1], None, 1));
+    let attempt = play.task(worker, 1).attempt;
+    // Nobody else is there who could be given the task.
+    play.call(&Command::Stalled { attempt, progress: 0, seconds: 600 });
+    let beat = Command::Beat { worker, attempt: Some((attempt, 0)) };
+    assert_eq!(play.call(&beat), Reply::Drop);
+    let outcome = Outcome::Dropped;
+    play.call(&Command::Report { worker, attempt, outcome });
+    assert_eq!(play.task(worker, 2).attempt, AttemptId { number: 1, ..attempt });
+    assert_eq!(play.view(job).phases[0].failures, 1);
+}
+
+#[test]
+fn a_task_waits_for_somebody_else_than_at_whom_it_has_failed() {
+    let mut play = Play::default();
+    let (bad, good) = (play.hello(1), play.hello(2));
+    let job = play.submit(spec(&[1, 1], None, 1));
+    let (first, second) = (play.task(bad, 1).attempt, play.task(good, 1).attempt);
+    play.fail(bad, first);
+    let waits = play.send(&Command::Ask { worker: bad, number: 2 });
+    assert!(!play.replies.contains_key(&waits), "the other one is to try, when it is free");
+    play.finish(good, second);
+    assert_eq!(play.task(good, 2).attempt, AttemptId { number: 1, ..first });
+    assert_eq!(play.view(job).phases[0].failures, 1);
+}
+
+#[test]
+fn a_worker_that_comes_back_was_not_lost() {
+    let mut play = Play::default();
+    let job = play.submit(spec(&[1], None, 1));
+    let mut worker = play.hello(1);
+    let attempt = play.task(worker, 1).attempt;
+    for _ in 0..50 {
+        play.call(&Command::Gone { worker });
+        assert_eq!(play.view(job).phases[0].losses, 1);
+        worker = play.hello(1);
+        let beat = Command::Beat { worker, attempt: Some((attempt, 1)) };
+        assert_eq!(play.call(&beat), Reply::GoOn);
+        assert_eq!(play.view(job).phases[0].losses, 0);
+    }
+    assert_eq!(play.finish(worker, attempt), Reply::Accepted);
+}
+
+#[test]
+fn a_job_whose_publishing_came_to_nothing_can_be_cancelled() {
+    let mut play = Play::default();
+    let worker = play.hello(1);
+    let job = play.submit(spec(&[1], None, 1));
+    for number in 1..=2 {
+        let attempt = play.task(worker, number).attempt;
+        play.finish(worker, attempt);
+    }
+    let attempt = play.task(worker, 3).attempt;
+    let late = Reply::Refused(Refusal::TooLate { job });
+    assert_eq!(play.call(&Command::Cancel { job }), late);
+    play.fail(worker, attempt);
+    assert_eq!(play.call(&Command::Cancel { job }), Reply::Ended(JobEnd::Cancelled));
+}
+
+#[test]
 fn a_cancelled_job_is_tidied_up_and_others_go_on() {
     let mut play = Play::default();
     let worker = play.hello(1);

@@ -130,14 +130,17 @@ impl Workers {
         !self.parked.is_empty()
     }
 
+    /// Those of them who leave when all jobs have ended.
+    pub(crate) fn leaving(&self) -> Vec<(LogIndex, WorkerId)> {
+        let leaves = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| !worker.stays);
+        let parked = self.parked.iter().filter(|(_, id)| leaves(id));
+        parked.map(|(index, id)| (*index, *id)).collect()
+    }
+
     pub(crate) fn give(&mut self, id: WorkerId, attempt: AttemptId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.given = Some(attempt);
         }
-    }
-
-    pub(crate) fn get(&self, id: WorkerId) -> Option<&Worker> {
-        self.workers.get(&id)
     }
 
     /// One of its attempts was accepted.
@@ -148,10 +151,14 @@ impl Workers {
         }
     }
 
+    /// Whether nobody else is there who could be given a task.
+    pub(crate) fn is_only(&self, id: WorkerId) -> bool {
+        self.iter().all(|(other, worker)| other == id || worker.is_set_aside)
+    }
+
     /// One of its attempts has failed. It is set aside for the last of many, unless it is the only one.
     pub(crate) fn failed(&mut self, id: WorkerId) {
-        let others = self.iter().filter(|(other, worker)| *other != id && !worker.is_set_aside);
-        let has_others = others.count() > 0;
+        let has_others = !self.is_only(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.failures += 1;
             worker.failures_in_a_row += 1;

@@ -53,12 +53,32 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&self) -> Result<Counters, Outcome> {
+        self.check_place()?;
         match &self.assignment.work {
             Work::Map { input, split } => self.map(input, *split),
             Work::Reduce { maps } => self.reduce(maps),
             Work::Publish { reduces } => self.publish(reduces),
             Work::Tidy => self.tidy(),
         }
+    }
+
+    /// Whether the job's folders are below the root, wherever links lead.
+    fn check_place(&self) -> Result<(), Outcome> {
+        let JobPaths { output, work } = &self.paths;
+        let (parent, root) = (self.parent(), &self.config.root);
+        let place = parent.canonicalize().map_err(|error| disk(parent, &error))?;
+        let root = root.canonicalize().map_err(|error| disk(root, &error))?;
+        let is_link =
+            |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+        if place.starts_with(&root) && !is_link(work) && !is_link(output) {
+            return Ok(());
+        }
+        Err(failed(format!("{} is a link, or leads out of {}", output.display(), root.display())))
+    }
+
+    /// The folder in which the results' folder is to be.
+    fn parent(&self) -> &Path {
+        self.paths.output.parent().expect("a path below a root has a parent")
     }
 
     fn map(&self, input: &Input, split: Split) -> Result<Counters, Outcome> {
@@ -141,7 +161,7 @@ impl Attempt<'_> {
     /// What became of the task. Files of an earlier one that can't be read are to be written again.
     fn outcome(&self, error: TaskError, maps: &[u32]) -> Outcome {
         match error {
-            TaskError::Cancelled => Outcome::Dropped,
+            TaskError::Cancelled if self.progress.is_cancelled() => Outcome::Dropped,
             TaskError::DamagedRun { map, .. } if (map as usize) < maps.len() => Outcome::Lost {
                 kind: Kind::Map,
                 number: map,
@@ -176,7 +196,8 @@ impl Attempt<'_> {
     fn publish(&self, reduces: &[u32]) -> Result<Counters, Outcome> {
         let output = &self.paths.output;
         if self.is_ours(output) {
-            return Ok(Counters::default());
+            // Whoever put it there may have been killed before this.
+            return sync_directory(self.parent()).map(|()| Counters::default());
         }
         let private = self.private()?;
         let mut counters = Counters::default();
@@ -189,6 +210,7 @@ impl Attempt<'_> {
             })?;
             link_or_copy(&from, &to).map_err(|error| disk(&to, &error))?;
             counters.bytes_out += found.len();
+            self.progress.add_records(1);
             if self.progress.is_cancelled() {
                 return Err(Outcome::Dropped);
             }
@@ -205,8 +227,7 @@ impl Attempt<'_> {
             }
             done => done.map_err(|error| disk(output, &error))?,
         }
-        let parent = output.parent().expect("a path below a root has a parent");
-        sync_directory(parent)?;
+        sync_directory(self.parent())?;
         Ok(counters)
     }
 
@@ -225,6 +246,11 @@ impl Attempt<'_> {
     }
 
     fn tidy(&self) -> Result<Counters, Outcome> {
+        // One attempt's files after the other, so that it is seen to get on.
+        for entry in fs::read_dir(&self.paths.work).into_iter().flatten().flatten() {
+            remove_all(&entry.path())?;
+            self.progress.add_records(1);
+        }
         remove_all(&self.paths.work)?;
         Ok(Counters::default())
     }

@@ -129,7 +129,7 @@ pub(crate) struct Run {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Timing {
     /// A worker that is silent for so long, in seconds, is lost: its task is handed out again
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = silence)]
     pub(crate) silence: Duration,
     /// A task that gets no further for so long, in seconds, has failed
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
@@ -224,6 +224,13 @@ pub(crate) struct Cancel {
     pub(crate) target: Target,
     /// The job
     pub(crate) job: u64,
+}
+
+/// Workers beat every second, and wait two for the answer.
+fn silence(text: &str) -> Result<Duration, String> {
+    let silence = seconds(text)?;
+    let is_enough = silence >= Duration::from_secs(3);
+    is_enough.then_some(silence).ok_or_else(|| "at least 3: workers beat every second".to_owned())
 }
 
 /// What a map task reads.

@@ -247,3 +247,18 @@ fn what_a_worker_has_not_or_may_not_is_refused() {
     outside.output = "out".to_owned();
     assert!(error(place.execute(&outside)).contains("leads out of"));
 }
+
+#[test]
+fn a_place_that_leads_out_of_the_root_is_refused() {
+    let outside = tempfile::tempdir().unwrap();
+    let place = Place::new();
+    let assignment = place.map_assignment(0, 0);
+    fs::remove_dir(&place.paths.work).unwrap();
+    std::os::unix::fs::symlink(outside.path(), &place.paths.work).unwrap();
+    assert!(error(place.execute(&assignment)).contains("is a link, or leads out of"));
+    std::os::unix::fs::symlink(outside.path(), place.folder.path().join("elsewhere")).unwrap();
+    let mut assignment = assignment;
+    assignment.output = "elsewhere/out".to_owned();
+    assert!(error(place.execute(&assignment)).contains("is a link, or leads out of"));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
