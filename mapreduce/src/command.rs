@@ -64,8 +64,8 @@ pub enum Command {
         /// Whether it waits for further jobs when all have ended.
         stays: bool,
     },
-    /// A worker asks for something to do. Replies [`Reply::Task`] when there is something, or [`Reply::Leave`],
-    /// [`Reply::SetAside`] or [`Reply::Stranger`].
+    /// A worker asks for something to do. Replies [`Reply::Task`] when there is something, or [`Reply::Leave`] or
+    /// [`Reply::Stranger`].
     Ask {
         /// Who asks.
         worker: WorkerId,
@@ -260,11 +260,6 @@ pub enum Reply {
     Task(Assignment),
     /// All jobs have ended.
     Leave,
-    /// Too many attempts have failed here, one after the other, while others succeed elsewhere.
-    SetAside {
-        /// How many.
-        failures: u32,
-    },
     /// The coordinator does not know this worker, or any more: it may introduce itself again.
     Stranger,
     /// The ask was asked again, or is older than one that has been answered.

@@ -158,9 +158,6 @@ impl Machine {
         if number < worker.asked {
             return Some(Reply::AskedAgain);
         }
-        if worker.is_set_aside {
-            return Some(Reply::SetAside { failures: worker.failures_in_a_row() });
-        }
         let is_new = number > worker.asked;
         worker.asked = number;
         let given = worker.given.take();
@@ -360,9 +357,12 @@ impl Machine {
         }
     }
 
-    /// The first job that has something for this worker.
+    /// The first job that has something for this worker. One that is set aside is given nothing while others are there.
     fn next_task(&mut self, worker: WorkerId) -> Option<Assignment> {
         let is_only = self.workers.is_only(worker);
+        if !is_only && self.workers.is_set_aside(worker) {
+            return None;
+        }
         let (job, attempt) = self.jobs.values_mut().find_map(|job| {
             let attempt = job.hand_out(worker, is_only)?;
             Some((job, attempt))

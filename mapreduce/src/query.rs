@@ -116,7 +116,7 @@ pub struct WorkerView {
     pub accepted: u64,
     /// How many failed.
     pub failures: u64,
-    /// Whether it is given nothing any more.
+    /// Whether it is given nothing while others are there, because its last attempts have failed.
     pub is_set_aside: bool,
 }
 

@@ -73,11 +73,6 @@ pub enum Farewell {
     NoMoreJobs,
     /// It was told to stop.
     Stopped,
-    /// Too many of its attempts have failed, one after the other, while others succeed elsewhere.
-    SetAside {
-        /// How many.
-        failures: u32,
-    },
 }
 
 /// Why a worker can't go on.
@@ -183,9 +178,6 @@ impl Worker<'_> {
             match self.ask_once()? {
                 Some(Reply::Task(assignment)) => return Ok(Next::Task(Box::new(assignment))),
                 Some(Reply::Leave) => return Ok(Next::Leave(Farewell::NoMoreJobs)),
-                Some(Reply::SetAside { failures }) => {
-                    return Ok(Next::Leave(Farewell::SetAside { failures }));
-                }
                 Some(Reply::Stranger) => self.introduce()?,
                 _ => {}
             }

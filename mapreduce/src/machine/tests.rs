@@ -295,9 +295,31 @@ fn a_worker_at_which_everything_fails_is_set_aside() {
     }
     tasks.dedup();
     assert_eq!(tasks.len(), 3, "it is not given what has just failed there");
-    assert_eq!(play.ask(bad, 4), Some(Reply::SetAside { failures: 3 }));
+    let waits = play.send(&Command::Ask { worker: bad, number: 4 });
+    assert!(!play.replies.contains_key(&waits), "there are tasks, and another worker");
     play.work_off(good, 1);
     assert_eq!(play.view(job).end, Some(JobEnd::Done));
+    assert_eq!(play.replies.remove(&waits), Some(Reply::Leave));
+}
+
+#[test]
+fn who_is_set_aside_works_when_nobody_else_is_left() {
+    let mut play = Play::default();
+    let (bad, good) = (play.hello(1), play.hello(2));
+    play.submit(spec(&[1; 6], None, 1));
+    for number in 1..=3 {
+        let attempt = play.task(bad, number).attempt;
+        play.fail(bad, attempt);
+    }
+    let waits = play.send(&Command::Ask { worker: bad, number: 4 });
+    // The other one was dead all the time, and now it is known.
+    play.call(&Command::Silent { worker: good, heard: 0 });
+    assert!(!play.replies.is_empty(), "{waits} is answered");
+    let Some(Reply::Task(again)) = play.replies.remove(&waits) else { panic!("a task") };
+    assert_eq!(play.finish(bad, again.attempt), Reply::Accepted);
+    let fresh = play.hello(3);
+    assert!(matches!(play.ask(fresh, 1), Some(Reply::Task(_))));
+    assert!(matches!(play.ask(bad, 5), Some(Reply::Task(_))), "one has succeeded");
 }
 
 #[test]

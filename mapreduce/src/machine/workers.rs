@@ -8,7 +8,7 @@ use crate::codec::{SchemaRead, SchemaWrite};
 use crate::command::{AttemptId, WorkerId};
 use crate::query::WorkerView;
 
-/// After so many failures in a row a worker is given nothing any more, if there is another one.
+/// After so many failures in a row a worker is given nothing while there is another one.
 const FAILURES_IN_A_ROW_MAX: u32 = 3;
 
 /// A worker that has been heard of lately.
@@ -43,10 +43,6 @@ impl Worker {
             failures: self.failures,
             is_set_aside: self.is_set_aside,
         }
-    }
-
-    pub(crate) fn failures_in_a_row(&self) -> u32 {
-        self.failures_in_a_row
     }
 }
 
@@ -147,22 +143,27 @@ impl Workers {
     pub(crate) fn succeeded(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.accepted += 1;
-            worker.failures_in_a_row = 0;
+            (worker.failures_in_a_row, worker.is_set_aside) = (0, false);
         }
     }
 
-    /// Whether nobody else is there who could be given a task.
+    /// Whether all its last attempts have failed.
+    pub(crate) fn is_set_aside(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.is_set_aside)
+    }
+
+    /// Whether nobody else is there who could be given a task. Others may be dead without anybody knowing yet: so whoever
+    /// is set aside stays, and is given tasks once they are known to be.
     pub(crate) fn is_only(&self, id: WorkerId) -> bool {
         self.iter().all(|(other, worker)| other == id || worker.is_set_aside)
     }
 
-    /// One of its attempts has failed. It is set aside for the last of many, unless it is the only one.
+    /// One of its attempts has failed. It is set aside for the last of many, until one succeeds.
     pub(crate) fn failed(&mut self, id: WorkerId) {
-        let has_others = !self.is_only(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.failures += 1;
             worker.failures_in_a_row += 1;
-            worker.is_set_aside |= has_others && worker.failures_in_a_row >= FAILURES_IN_A_ROW_MAX;
+            worker.is_set_aside = worker.failures_in_a_row >= FAILURES_IN_A_ROW_MAX;
         }
     }
 

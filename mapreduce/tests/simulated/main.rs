@@ -46,7 +46,7 @@ fn every_task_is_accepted_once_and_the_result_is_whole() {
     let runs = seeds.end - seeds.start;
     if runs >= 100 {
         assert!(2 * done > runs && failed > 0, "vacuous: {done} done, {failed} failed");
-        assert!(late > runs / 2 && lost > runs / 20, "vacuous: {late} late, {lost} lost");
+        assert!(late > runs / 4 && lost > runs / 20, "vacuous: {late} late, {lost} lost");
         assert!(backups > runs / 10, "vacuous: {backups} backups");
     }
 }

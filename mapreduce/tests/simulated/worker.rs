@@ -95,7 +95,7 @@ impl Worker {
                 self.state = State::Working(Box::new(assignment));
                 return Then::Begin;
             }
-            (State::Asking, Reply::Leave | Reply::SetAside { .. }) => self.state = State::Left,
+            (State::Asking, Reply::Leave) => self.state = State::Left,
             (State::Asking, Reply::Stranger) => self.state = State::Introducing,
             // The coordinator has forgotten it: it introduces itself beside its work.
             (State::Working(_), Reply::Welcome { worker }) => self.id = worker,

@@ -150,7 +150,8 @@ impl World {
                 return Ok(self.counts());
             }
             if now > END {
-                return Err(format!("no end after {now} ms: {:?}", self.views()));
+                let workers = self.machine.answer(&mapreduce::query::Query::Workers.encode());
+                return Err(format!("no end after {now} ms: {:?}, {workers:?}", self.views()));
             }
         }
         Err("nothing happens any more".to_owned())

@@ -24,10 +24,6 @@ pub(crate) fn work(arguments: &Worker) -> Result<(), Failure> {
     (config.stays, config.allows_commands) = (*stays, *allow_commands);
     config.patience = *patience;
     match worker::work(&config, &servers, &stop) {
-        Ok(Farewell::SetAside { failures }) => Err(Failure::not_done(format!(
-            "the last {failures} attempts of this worker have failed while others succeed elsewhere: the \
-             coordinator gives it nothing any more. `mapreduce status` says why"
-        ))),
         Ok(Farewell::Stopped) => {
             say("stopped; others take over");
             Ok(())
