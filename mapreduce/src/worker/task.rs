@@ -19,7 +19,7 @@ const FAN_IN_MAX: usize = 128;
 
 /// What a worker's process takes besides what its task sorts and merges in: program, stacks, blocks, and what the allocator
 /// has not given back.
-const PROCESS_BYTES: u64 = 8 << 20;
+const PROCESS_BYTES: u64 = 10 << 20;
 
 /// A file in the results that says which job's they are.
 const MARKER: &str = ".mapreduce";
@@ -288,9 +288,9 @@ fn peak_bytes() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// What is left for a task of what its worker's process may take; of very little, half.
+/// What is left for a task of what its worker's process may take; of very little, a quarter.
 fn task_bytes(memory_bytes: u64) -> usize {
-    size(memory_bytes.saturating_sub(PROCESS_BYTES).max(memory_bytes / 2))
+    size(memory_bytes.saturating_sub(PROCESS_BYTES).max(memory_bytes / 4))
 }
 
 fn size(bytes: u64) -> usize {
