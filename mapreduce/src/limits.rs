@@ -115,6 +115,12 @@ pub enum Refusal {
     /// A limit that would allow nothing.
     #[error("memory, the longest record, and how often a task may fail must be at least 1")]
     LimitZero,
+    /// Another job is to have its results there.
+    #[error("job {job} is to put its results into the same folder; name another one")]
+    OutputTaken {
+        /// Its number.
+        job: u64,
+    },
     /// There are too many open jobs.
     #[error("there are {OPEN_JOBS_MAX} open jobs already; wait for one, or cancel one")]
     TooManyJobs,

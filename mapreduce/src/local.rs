@@ -24,7 +24,7 @@ const REPLACE: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long workers may take to end when there is nothing left to do.
-const LEAVE: Duration = Duration::from_secs(5);
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Why there is no job on this machine.
 #[derive(Debug, thiserror::Error)]

@@ -312,6 +312,9 @@ impl Machine {
         if self.jobs.len() >= OPEN_JOBS_MAX {
             return Reply::Refused(Refusal::TooManyJobs);
         }
+        if let Some(job) = self.jobs.values().find(|job| job.fills(&spec.output)) {
+            return Reply::Refused(Refusal::OutputTaken { job: job.id });
+        }
         self.jobs.insert(index, Job::new(index, token, spec));
         Reply::Submitted { job: index }
     }

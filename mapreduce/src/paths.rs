@@ -90,13 +90,18 @@ pub fn below(root: &Path, path: &str) -> io::Result<PathBuf> {
     }
 }
 
+/// What to say of a path that workers can't see.
+pub(crate) fn not_below(path: &Path, root: &Path) -> String {
+    let (path, root) = (path.display(), root.display());
+    format!("{path} is not below {root}; workers see only what is below their root")
+}
+
 /// The name below the root of a file that is there, with `/` between its parts.
 ///
 /// # Errors
 /// If it is not below the root, or has a name that is no text.
 pub fn name_below(root: &Path, path: &Path) -> Result<String, String> {
-    let outside = || format!("{} is not below {}", path.display(), root.display());
-    let inner = path.strip_prefix(root).map_err(|_| outside())?;
+    let inner = path.strip_prefix(root).map_err(|_| not_below(path, root))?;
     let part = |part: Component<'_>| match part {
         Component::Normal(name) => name.to_str().map(str::to_owned),
         _ => None,

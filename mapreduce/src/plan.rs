@@ -2,7 +2,7 @@
 //! the job needs are made.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -11,7 +11,7 @@ use walkdir::WalkDir;
 use crate::data::InputVersion;
 use crate::job::{Input, JobSpec};
 use crate::limits::{INPUTS_MAX, Refusal};
-use crate::paths::{JobPaths, name_below};
+use crate::paths::{JobPaths, name_below, not_below};
 
 /// Why a job can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +39,13 @@ pub enum PlanError {
         what: String,
     },
     /// It is neither a file nor a folder.
-    #[error("{} is neither a file nor a folder", .0.display())]
+    #[error("{} is neither a file nor a folder, or does not know its length", .0.display())]
     OddInput(PathBuf),
     /// There are more than a job may have.
     #[error("there are more than {INPUTS_MAX} input files; put smaller ones together")]
     TooManyInputs,
     /// It lies elsewhere, or has an odd name.
-    #[error("{0}; workers see only what is below their root")]
+    #[error("{0}")]
     Outside(String),
     /// There are results already.
     #[error("{} is not an empty folder: name another one for the results, or remove it", .0.display())]
@@ -165,9 +165,13 @@ fn is_special(byte: &u8) -> bool {
 /// The file as the job describes it. That it can be opened is tried here, where somebody can be told.
 fn input(root: &Path, file: &Path) -> Result<Input, PlanError> {
     let path = canonical(file)?;
-    let opened = File::open(&path).and_then(|file| file.metadata());
-    let InputVersion { bytes, modified_ns } =
-        InputVersion::of(&opened.map_err(|source| unreadable(file, source))?);
+    let mut opened = File::open(&path).map_err(|source| unreadable(file, source))?;
+    let metadata = opened.metadata().map_err(|source| unreadable(file, source))?;
+    let InputVersion { bytes, modified_ns } = InputVersion::of(&metadata);
+    // Such as those below /proc: how long they are is known when they have been read.
+    if bytes == 0 && opened.read(&mut [0]).is_ok_and(|read| read > 0) {
+        return Err(PlanError::OddInput(file.to_owned()));
+    }
     Ok(Input { path: name_below(root, &path).map_err(PlanError::Outside)?, bytes, modified_ns })
 }
 
@@ -183,7 +187,7 @@ pub fn output(root: &Path, name: &str) -> Result<String, PlanError> {
     // Before anything is made: the folders that are there already must be below the root.
     let is_there = parent.ancestors().find(|folder| folder.is_dir()).unwrap_or(parent);
     if !canonical(is_there)?.starts_with(&root) {
-        let what = format!("{} is not below {}", path.display(), root.display());
+        let what = not_below(&path, &root);
         return Err(PlanError::Outside(what));
     }
     make_folders(parent)?;
@@ -198,10 +202,12 @@ fn make_folders(path: &Path) -> Result<(), PlanError> {
 }
 
 fn check_empty(path: &Path) -> Result<(), PlanError> {
-    let is_free = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    let is_free = !is_link
+        && match fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
     if is_free { Ok(()) } else { Err(PlanError::OutputExists(path.to_owned())) }
 }
 

@@ -40,7 +40,7 @@ pub enum TaskError {
     #[error(transparent)]
     Input(#[from] InputError),
     /// A record is longer than the job allows.
-    #[error("{}: the record at byte {offset} is longer than {bytes_max} bytes", path.display())]
+    #[error("{}: the record at byte {offset} is longer than {bytes_max} bytes, the job's limit (--record-max)", path.display())]
     RecordTooLong {
         /// In which file.
         path: PathBuf,
@@ -50,9 +50,7 @@ pub enum TaskError {
         bytes_max: usize,
     },
     /// A key with its value is longer than the task's memory allows.
-    #[error(
-        "a key and its value are {bytes} bytes long, which the task's memory limits to {bytes_max}"
-    )]
+    #[error("a key and its value are {bytes} bytes long; the memory allows {bytes_max} (--memory)")]
     PairTooLong {
         /// How long the two are together.
         bytes: usize,

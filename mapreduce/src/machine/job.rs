@@ -63,6 +63,11 @@ impl Job {
         &mut self.phases[kind as usize]
     }
 
+    /// Whether its results are to be in this folder.
+    pub(crate) fn fills(&self, output: &str) -> bool {
+        self.end.is_none() && self.spec.output == output
+    }
+
     /// Whether somebody could be given a task.
     pub(crate) fn has_waiting(&self) -> bool {
         self.stage().is_some_and(|kind| self.phase(kind).has_waiting())

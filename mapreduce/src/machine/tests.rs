@@ -64,6 +64,7 @@ impl Play {
 
     fn submit(&mut self, spec: JobSpec) -> JobId {
         let token = u128::from(self.index);
+        let spec = JobSpec { output: format!("out-{token}"), ..spec };
         match self.call(&Command::Submit { token, spec }) {
             Reply::Submitted { job } => job,
             other => panic!("{other:?}"),
@@ -483,10 +484,17 @@ fn what_is_being_published_is_not_cancelled() {
 #[test]
 fn a_job_is_submitted_once() {
     let mut play = Play::default();
-    let submit = |token| Command::Submit { token, spec: spec(&[1], None, 1) };
+    let submit = |token: u128| {
+        let spec = JobSpec { output: format!("out-{token}"), ..spec(&[1], None, 1) };
+        Command::Submit { token, spec }
+    };
     let first = play.call(&submit(5));
     assert_eq!(play.call(&submit(5)), first);
     assert_ne!(play.call(&submit(6)), first);
+    let Command::Submit { spec: same, .. } = submit(5) else { unreachable!("it is one") };
+    let Reply::Submitted { job } = first else { panic!("{first:?}") };
+    let taken = Reply::Refused(Refusal::OutputTaken { job });
+    assert_eq!(play.call(&Command::Submit { token: 8, spec: same }), taken);
     let bad = Command::Submit { token: 7, spec: spec(&[], None, 1) };
     assert_eq!(play.call(&bad), Reply::Refused(Refusal::NoInput));
     for token in 7.. {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::WorkerConfig;
 use crate::application::{Application, Records};
@@ -20,6 +20,9 @@ const FAN_IN_MAX: usize = 128;
 /// What a worker's process takes besides what its task sorts and merges in: program, stacks, blocks, and what the allocator
 /// has not given back.
 const PROCESS_BYTES: u64 = 10 << 20;
+
+/// How long somebody may still write where all is to be removed: two beats, and some time to end.
+const TIDY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file in the results that says which job's they are.
 const MARKER: &str = ".mapreduce";
@@ -216,6 +219,11 @@ impl Attempt<'_> {
             }
         }
         self.write_marker(&private)?;
+        if let Ok(empty) = fs::metadata(output) {
+            // It takes the place of a folder that somebody has made, and is as open as that one.
+            let same = fs::set_permissions(&private, empty.permissions());
+            same.map_err(|error| disk(&private, &error))?;
+        }
         sync_directory(&private)?;
         match fs::rename(&private, output) {
             // Another attempt at this task may have come first.
@@ -245,14 +253,21 @@ impl Attempt<'_> {
         fs::read(output.join(MARKER)).is_ok_and(|found| found == self.marker().as_bytes())
     }
 
+    /// Removes all that was written on the way. Others may still be at it, until they hear that the job has ended.
     fn tidy(&self) -> Result<Counters, Outcome> {
-        // One attempt's files after the other, so that it is seen to get on.
-        for entry in fs::read_dir(&self.paths.work).into_iter().flatten().flatten() {
-            remove_all(&entry.path())?;
-            self.progress.add_records(1);
+        let until = Instant::now() + TIDY_PATIENCE;
+        loop {
+            // One attempt's files after the other, so that it is seen to get on.
+            for entry in fs::read_dir(&self.paths.work).into_iter().flatten().flatten() {
+                _ = remove_all(&entry.path());
+                self.progress.add_records(1);
+            }
+            match remove_all(&self.paths.work) {
+                Ok(()) => return Ok(Counters::default()),
+                Err(outcome) if Instant::now() >= until => return Err(outcome),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
         }
-        remove_all(&self.paths.work)?;
-        Ok(Counters::default())
     }
 }
 

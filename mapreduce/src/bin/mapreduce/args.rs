@@ -11,8 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   Everything on this machine, with one command:
     mapreduce run wc --input books --output counts --workers 2 --reducers 10
+    LC_ALL=C sort -m counts/mr-out-*   # all parts of the result as one
     mapreduce run --mapper 'tr -cs A-Za-z \"\\n\"' --reducer 'uniq -c' --input '*.txt' --output counts
-    sort -m counts/mr-out-*            # all parts of the result as one
   A coordinator of three replicas, and workers on machines that share a folder:
     export MAPREDUCE_CLUSTER=1=10.0.0.1:7001,2=10.0.0.2:7001,3=10.0.0.3:7001
     mapreduce coordinator --id 1 --data data/1 --insecure      # one on each machine
@@ -25,7 +25,7 @@ Applications: wc (words and how often they occur), indexer (words and the files 
 
 Exit status:
   0  done
-  1  the job has failed, or was cancelled
+  1  the job has failed, or was cancelled; it has ended already (cancel)
   2  the arguments can't be understood, or name what is not there
   3  surely not done: refused, or no coordinator was reached in time
   4  perhaps done: the coordinator did not answer in time";
@@ -34,7 +34,9 @@ const RUN: &str = "\
 Examples:
   mapreduce run wc --input books --output counts
   mapreduce run sort --input big.txt --output sorted --memory 256M --reducers 1
-  mapreduce run --mapper 'grep -o ERROR' --reducer 'wc -l' --input 'logs/*.log' --output errors";
+  mapreduce run --mapper 'cut -c 1-10' --reducer 'uniq -c' --input 'logs/*.log' --output days
+
+A command that ends with another status than 0 fails its task: `grep` does where it finds nothing.";
 
 /// Runs MapReduce jobs: on this machine with one command, or with a replicated coordinator and workers anywhere.
 #[derive(Debug, Parser)]
@@ -132,7 +134,7 @@ pub(crate) struct Timing {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = silence)]
     pub(crate) silence: Duration,
     /// A task that gets no further for so long, in seconds, has failed
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = stall)]
     pub(crate) stall: Duration,
     /// The last tasks are given to a second worker after so long, in seconds, at the soonest
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -228,9 +230,19 @@ pub(crate) struct Cancel {
 
 /// Workers beat every second, and wait two for the answer.
 fn silence(text: &str) -> Result<Duration, String> {
-    let silence = seconds(text)?;
-    let is_enough = silence >= Duration::from_secs(3);
-    is_enough.then_some(silence).ok_or_else(|| "at least 3: workers beat every second".to_owned())
+    at_least(3, text)
+}
+
+fn stall(text: &str) -> Result<Duration, String> {
+    at_least(1, text)
+}
+
+fn at_least(least: u64, text: &str) -> Result<Duration, String> {
+    let patience = seconds(text)?;
+    let is_enough = patience >= Duration::from_secs(least);
+    is_enough
+        .then_some(patience)
+        .ok_or_else(|| format!("at least {least}: workers beat every second"))
 }
 
 /// What a map task reads.

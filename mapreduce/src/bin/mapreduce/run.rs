@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use std::{env, io};
 
+use mapreduce::application::Registry;
 use mapreduce::job::JobSpec;
 use mapreduce::local::{Local, LocalError};
 use mapreduce::plan::PlanError;
@@ -27,6 +28,12 @@ const PATIENCE_S: &str = "5";
 
 pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let began = Instant::now();
+    if let Some(name) = &arguments.job.application
+        && Registry::standard().find(name).is_none()
+    {
+        let what = format!("there is no application `{name}`; there are wc, indexer and sort");
+        return Err(Failure::wrong(what));
+    }
     let (root, spec) = plan_below(&arguments.job)?;
     outlive_file_limit()?;
     let stop = stop_flag()?;

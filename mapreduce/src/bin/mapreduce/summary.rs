@@ -6,10 +6,10 @@ use mapreduce::command::{JobEnd, Kind};
 use mapreduce::job::ApplicationName;
 use mapreduce::query::{JobView, PhaseView};
 use program::Failure;
-use program::output::{print, print_json};
+use program::output::{done, print, print_json};
 use serde_json::{Map, Value, json};
 
-use crate::FAILED;
+use crate::{FAILED, say};
 
 /// The names of the kinds of tasks, in their order.
 pub(crate) const KINDS: [(Kind, &str); 4] = [
@@ -21,11 +21,13 @@ pub(crate) const KINDS: [(Kind, &str); 4] = [
 
 /// Tells how a job ended that took so long, if it is known how long. A job without results is a failure.
 pub(crate) fn tell(view: &JobView, took: Option<Duration>, as_json: bool) -> Result<(), Failure> {
-    if as_json {
-        print_json(record(view, took))?;
-    } else if view.end == Some(JobEnd::Done) {
-        print(text(view, took).as_bytes())?;
-    }
+    let told = match as_json {
+        true => print_json(record(view, took)),
+        false if view.end == Some(JobEnd::Done) => print(text(view, took).as_bytes()),
+        false => Ok(()),
+    };
+    // Whether the job is done does not depend on who is told.
+    done(told, say)?;
     match &view.end {
         Some(JobEnd::Failed { error }) => {
             Err(Failure { text: format!("the job has failed: {error}"), status: FAILED })

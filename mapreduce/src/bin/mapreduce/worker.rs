@@ -28,7 +28,14 @@ pub(crate) fn work(arguments: &Worker) -> Result<(), Failure> {
             say("stopped; others take over");
             Ok(())
         }
-        Ok(Farewell::NoMoreJobs) => Ok(()),
+        Ok(Farewell::NoMoreJobs) => {
+            if coordinator.cluster.is_some() {
+                say(
+                    "all jobs have ended; a worker that waits for further ones is started with --stays",
+                );
+            }
+            Ok(())
+        }
         Err(error @ WorkerError::Refused(_)) => Err(Failure::wrong(error)),
         Err(error) => Err(Failure::not_done(error)),
     }
