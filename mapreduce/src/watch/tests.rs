@@ -128,7 +128,7 @@ fn the_last_stragglers_get_a_backup_when_somebody_is_free() {
     // Three times the median of 5 s is more than 10 s.
     assert_eq!(backups(play.looks(14 * SECOND)), []);
     let backup = Command::Backup { attempt: slow };
-    assert_eq!(backups(play.looks(15 * SECOND)), [backup.clone()]);
+    assert_eq!(backups(play.looks(15 * SECOND)), std::slice::from_ref(&backup));
     play.apply(&backup);
     assert_eq!(backups(play.looks(16 * SECOND)), [], "there is one now");
 }
