@@ -99,10 +99,7 @@ fn submit(client: &Client, folder: &Path) -> Result<JobId, String> {
         output: "out".to_owned(),
         limits: TaskLimits::default(),
     };
-    // Any number that no other job has.
-    let token = u128::from(std::process::id());
-    plan::make_work_folder(folder, &spec, token).map_err(|error| error.to_string())?;
-    client.submit(token, &spec).map_err(|error| error.to_string())
+    mapreduce::submit::submit(client, folder, &spec).map_err(|error| error.to_string())
 }
 
 fn maps_done(view: &JobView) -> u32 {

@@ -65,7 +65,7 @@ impl Client {
         spec.check()?;
         match self.insist(&Command::Submit { token, spec: spec.clone() })? {
             Reply::Submitted { job } => Ok(job),
-            other => Err(unexpected(other)),
+            _ => Err(ClientError::OtherVersion),
         }
     }
 
@@ -76,7 +76,7 @@ impl Client {
     pub fn cancel(&self, job: JobId) -> Result<JobEnd, ClientError> {
         match self.insist(&Command::Cancel { job })? {
             Reply::Ended(end) => Ok(end),
-            other => Err(unexpected(other)),
+            _ => Err(ClientError::OtherVersion),
         }
     }
 
@@ -153,9 +153,4 @@ pub(crate) fn read(end: raft_host::ProposeResult) -> Result<Reply, ClientError> 
         Reply::Refused(refusal) => Err(refusal.into()),
         reply => Ok(reply),
     }
-}
-
-/// A reply that answers another command.
-pub(crate) fn unexpected(_: Reply) -> ClientError {
-    ClientError::OtherVersion
 }

@@ -31,7 +31,7 @@ pub use error::{InputError, TaskError};
 pub use map_task::{MapSummary, MapTask, run_map};
 pub use progress::Progress;
 pub use reduce_task::{ReduceSummary, ReduceTask, run_reduce};
-pub use split::{InputVersion, Split, plan_splits};
+pub use split::{InputVersion, Split, plan_splits, split_count};
 
 use std::any::Any;
 use std::fs::File;
@@ -74,7 +74,7 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Makes the names in a folder durable.
-fn sync_directory(directory: &Path) -> Result<(), TaskError> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), TaskError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| TaskError::disk(directory, error))
 }

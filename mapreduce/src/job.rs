@@ -1,6 +1,7 @@
 //! What a job is: what is read, what runs over it, and where the results go.
 
 use crate::codec::{SchemaRead, SchemaWrite};
+use crate::data::{self, plan_splits, split_count};
 use crate::limits::{
     COMMAND_BYTES_MAX, INPUTS_MAX, MAPS_MAX, NAME_BYTES_MAX, REDUCERS_MAX, Refusal, SPEC_BYTES_MAX,
     check_path,
@@ -145,28 +146,23 @@ impl JobSpec {
 
     /// How many map tasks there are.
     fn maps(&self) -> u64 {
-        let maps = self.inputs.iter().map(|input| splits_of(input, self.split_bytes));
+        let maps = self.inputs.iter().map(|input| split_count(input.bytes, self.step()));
         maps.fold(0, u64::saturating_add)
     }
 
     /// What each map task reads. A file without a byte has a task as well, so that it is seen.
     pub(crate) fn splits(&self) -> Vec<Split> {
-        let numbered = (0..).zip(&self.inputs);
-        let split = |(number, input): (u32, &Input)| {
-            let step = self.split_bytes.unwrap_or(u64::MAX);
-            let bytes = input.bytes;
-            (0..splits_of(input, self.split_bytes)).map(move |split| {
-                // It is below the input's length, but for the only split of an empty one.
-                let offset = split * step.min(bytes);
-                Split { input: number, offset, bytes: step.min(bytes - offset) }
-            })
+        let of = |(input, file): (u32, &Input)| {
+            let splits = plan_splits(file.bytes, self.step());
+            splits.map(move |data::Split { offset, bytes }| Split { input, offset, bytes })
         };
-        numbered.flat_map(split).collect()
+        (0..).zip(&self.inputs).flat_map(of).collect()
     }
-}
 
-fn splits_of(input: &Input, split_bytes: Option<u64>) -> u64 {
-    split_bytes.map_or(1, |bytes| input.bytes.div_ceil(bytes.max(1)).max(1))
+    /// How much a map task reads.
+    fn step(&self) -> u64 {
+        self.split_bytes.unwrap_or(u64::MAX).max(1)
+    }
 }
 
 #[cfg(test)]

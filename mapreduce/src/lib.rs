@@ -57,6 +57,7 @@ pub mod plan;
 pub mod query;
 pub mod sequential;
 pub mod server;
+pub mod submit;
 pub mod watch;
 pub mod worker;
 

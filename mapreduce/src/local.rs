@@ -1,7 +1,6 @@
 //! A whole job on this machine: a coordinator in this process, and workers that are processes of their own. One that
 //! dies is replaced.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -10,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use raft_host::{HostError, Single};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::command::JobId;
 use crate::job::JobSpec;
-use crate::plan::{self, PlanError};
 use crate::server::start_single;
+use crate::submit::{SubmitError, submit};
 use crate::watch::Timing;
 
 /// A worker that ends is replaced no sooner than this after it was started.
@@ -35,15 +34,9 @@ pub enum LocalError {
     /// A worker did not start.
     #[error("can't start a worker: {0}")]
     Worker(#[from] io::Error),
-    /// The job's folder could not be made.
+    /// The job was not handed in.
     #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The job was refused.
-    #[error(transparent)]
-    Refused(#[from] ClientError),
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(String),
+    Submit(#[from] SubmitError),
 }
 
 /// How worker `number` is started, whose coordinator listens at this address.
@@ -99,19 +92,9 @@ impl<'a> Local<'a> {
     /// Submits a job whose paths are below this root.
     ///
     /// # Errors
-    /// [`LocalError`]. Nothing is left behind then.
+    /// [`LocalError::Submit`].
     pub fn submit(&self, root: &Path, spec: &JobSpec) -> Result<JobId, LocalError> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| LocalError::Random(error.to_string()))?;
-        let token = u128::from_le_bytes(random);
-        let work = plan::make_work_folder(root, spec, token)?;
-        self.client.submit(token, spec).map_err(|error| {
-            if !matches!(error, ClientError::Unknown(_)) {
-                // Nobody will work there.
-                _ = fs::remove_dir(&work);
-            }
-            error.into()
-        })
+        Ok(submit(&self.client, root, spec)?)
     }
 
     /// Starts a new worker for each that has ended: to be called now and then while a job is under way.

@@ -33,28 +33,6 @@ pub fn sequential(
     Ok(lines.concat())
 }
 
-/// All outputs of a job in the order of its keys, as the labs' sequential program makes them: all pairs
-/// in one vector, sorted, and grouped by looking at neighbours.
-///
-/// # Errors
-///
-/// As [`sequential`].
-pub fn by_sorting(
-    application: &dyn Application,
-    inputs: &[Input<'_>],
-) -> Result<Vec<u8>, TaskError> {
-    let mut pairs = map(application, inputs)?.0;
-    pairs.sort_by(|one, other| one.0.cmp(&other.0));
-    let mut groups: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
-    for (key, value) in pairs {
-        match groups.last_mut() {
-            Some((last, values)) if *last == key => values.push(value),
-            _ => groups.push((key, vec![value])),
-        }
-    }
-    Ok(reduce(application, groups)?)
-}
-
 fn map(application: &dyn Application, inputs: &[Input<'_>]) -> Result<Pairs, AppError> {
     let mut pairs = Pairs::default();
     for (name, bytes) in inputs {
@@ -160,18 +138,6 @@ mod tests {
 
     const INPUTS: &[Input<'_>] =
         &[("one", b"the cat\nand the hat\n"), ("two", b"The hat"), ("three", b"")];
-
-    #[test]
-    fn both_ways_do_the_same_in_another_order() {
-        let registry = Registry::standard();
-        for name in ["wc", "indexer", "sort"] {
-            let application = registry.find(name).unwrap();
-            let sorted = by_sorting(&*application, INPUTS).unwrap();
-            let mut lines: Vec<_> = sorted.split_inclusive(|byte| *byte == b'\n').collect();
-            lines.sort_unstable();
-            assert_eq!(sequential(&*application, INPUTS).unwrap(), lines.concat(), "{name}");
-        }
-    }
 
     #[test]
     fn it_is_what_one_finds_by_hand() {

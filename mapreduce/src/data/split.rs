@@ -50,12 +50,21 @@ pub struct Split {
 ///
 /// If splits are to have no bytes.
 pub fn plan_splits(size: u64, split_bytes: u64) -> impl Iterator<Item = Split> {
-    assert!(split_bytes > 0, "a split has at least one byte");
-    let count = size.div_ceil(split_bytes).max(1);
-    (0..count).map(move |number| {
+    (0..split_count(size, split_bytes)).map(move |number| {
+        // Not beyond the end: there is one split at least, and each but the last one is whole.
         let offset = number * split_bytes;
         Split { offset, bytes: split_bytes.min(size - offset) }
     })
+}
+
+/// How many that are.
+///
+/// # Panics
+///
+/// If splits are to have no bytes.
+pub fn split_count(size: u64, split_bytes: u64) -> u64 {
+    assert!(split_bytes > 0, "a split has at least one byte");
+    size.div_ceil(split_bytes).max(1)
 }
 
 /// What a split is read from, and how.

@@ -324,8 +324,7 @@ fn remove_all(path: &Path) -> Result<(), Outcome> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), Outcome> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| disk(path, &error))
+    data::sync_directory(path).map_err(|error| failed(error.to_string()))
 }
 
 /// Gives a file a second name, or copies it where the file system has no such thing.

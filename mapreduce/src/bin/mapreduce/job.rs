@@ -4,9 +4,11 @@ use std::path::Path;
 
 use mapreduce::job::{ApplicationName, JobSpec, TaskLimits};
 use mapreduce::plan::{self, PlanError};
+use mapreduce::submit::SubmitError;
 use program::Failure;
 
 use crate::args::Job;
+use crate::failure;
 
 /// The job that the arguments describe, below this root. What is wrong with them is said before anything runs.
 pub(crate) fn spec(job: &Job, root: &Path) -> Result<JobSpec, PlanError> {
@@ -37,11 +39,11 @@ pub(crate) fn wrong(error: PlanError) -> Failure {
     Failure::wrong(error)
 }
 
-/// A name that nobody else has.
-pub(crate) fn token() -> Result<u128, Failure> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        Failure::not_done(format!("the system gives no random numbers: {error}"))
-    })?;
-    Ok(u128::from_le_bytes(random))
+/// What to say where a job was not handed in.
+pub(crate) fn not_submitted(error: SubmitError) -> Failure {
+    match error {
+        SubmitError::Plan(error) => wrong(error),
+        SubmitError::Client(error) => failure(error),
+        SubmitError::Random(_) => Failure::not_done(error),
+    }
 }

@@ -89,8 +89,7 @@ fn worker(
 
 fn not_run(error: LocalError) -> Failure {
     match error {
-        LocalError::Refused(error) => failure(error),
-        LocalError::Plan(error) => job::wrong(error),
+        LocalError::Submit(error) => job::not_submitted(error),
         error => Failure::not_done(error),
     }
 }

@@ -1,9 +1,6 @@
 //! `mapreduce submit`: hands in a job, and waits for its end.
 
-use std::fs;
-
 use mapreduce::client::Client;
-use mapreduce::plan;
 use program::Failure;
 use program::output::print;
 
@@ -22,17 +19,8 @@ pub(crate) fn submit(arguments: &Submit) -> Result<(), Failure> {
         return Err(Failure::wrong(format!("--root {}: there is no such folder", root.display())));
     }
     let spec = job::spec(&arguments.job, root).map_err(job::wrong)?;
-    let (client, token) = (client(&arguments.target), job::token()?);
-    let work = plan::make_work_folder(root, &spec, token).map_err(job::wrong)?;
-    let submitted = client.submit(token, &spec).map_err(|error| {
-        let failure = failure(error);
-        if failure.status == program::NOT_DONE {
-            // Nobody will work there. That it stays where it can't be removed does no harm.
-            _ = fs::remove_dir(&work);
-        }
-        failure
-    });
-    let job = submitted?;
+    let client = client(&arguments.target);
+    let job = mapreduce::submit::submit(&client, root, &spec).map_err(job::not_submitted)?;
     if arguments.detach {
         return print(format!("{job}\n").as_bytes());
     }

@@ -1,0 +1,42 @@
+//! A job is handed in: a name that nobody else has, the folder for what it writes on its way, and the word to the
+//! coordinator.
+
+use std::fs;
+use std::path::Path;
+
+use crate::client::{Client, ClientError};
+use crate::command::JobId;
+use crate::job::JobSpec;
+use crate::plan::{self, PlanError};
+
+/// Why a job was not handed in, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Its folder could not be made.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The coordinator refused it, or was not reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+/// Hands in a job whose paths are below this root.
+///
+/// # Errors
+/// [`SubmitError`]. Where the job is surely not there, nothing is left behind.
+pub fn submit(client: &Client, root: &Path, spec: &JobSpec) -> Result<JobId, SubmitError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| SubmitError::Random(error.to_string()))?;
+    let token = u128::from_le_bytes(random);
+    let work = plan::make_work_folder(root, spec, token)?;
+    client.submit(token, spec).map_err(|error| {
+        if matches!(error, ClientError::Refused(_) | ClientError::NotDone(_)) {
+            // Nobody will work there. That it stays where it can't be removed does no harm.
+            _ = fs::remove_dir(&work);
+        }
+        error.into()
+    })
+}
