@@ -20,7 +20,8 @@ pub struct Repeated {
     pub reply: Option<Bytes>,
     /// A moment before that copy was sent.
     pub sent_at: Instant,
-    /// The newest end that left it open whether another copy was applied, or may yet be.
+    /// The newest end that left it open whether another copy was applied, or may yet be. What a server said counts for
+    /// more than that none said anything.
     pub doubt: Option<Unknown>,
     /// The newest refusal. Such a copy surely is not applied, now or later.
     pub refused: Option<NotAppended>,
@@ -34,6 +35,13 @@ impl Repeated {
             (None, Some(why)) => ProposeError::NotAppended(why),
             // Other entries took the place of every copy.
             (None, None) => ProposeError::Superseded,
+        }
+    }
+
+    fn doubted(&mut self, why: Unknown) {
+        let was_said = |why: Unknown| !matches!(why, Unknown::Timeout | Unknown::Disconnected);
+        if was_said(why) || !self.doubt.is_some_and(was_said) {
+            self.doubt = Some(why);
         }
     }
 }
@@ -54,7 +62,7 @@ impl RpcClient {
                     if why == Unknown::Timeout {
                         silence.was_too_short();
                     }
-                    seen.doubt = Some(why);
+                    seen.doubted(why);
                 }
                 Err(ProposeError::NotAppended(why)) => {
                     let is_final = why.is_final();
@@ -69,5 +77,25 @@ impl RpcClient {
             }
             thread::sleep(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_said_is_told_although_the_last_copy_was_not_answered() {
+        let mut seen =
+            Repeated { reply: None, sent_at: Instant::now(), doubt: None, refused: None };
+        let doubts = [Unknown::Timeout, Unknown::Disconnected, Unknown::Fenced, Unknown::Timeout];
+        let told = doubts.map(|why| {
+            seen.doubted(why);
+            seen.clone().error()
+        });
+        let expected = [Unknown::Timeout, Unknown::Disconnected, Unknown::Fenced, Unknown::Fenced];
+        assert_eq!(told, expected.map(ProposeError::Unknown));
+        seen.doubted(Unknown::Patience);
+        assert_eq!(seen.error(), ProposeError::Unknown(Unknown::Patience), "the newest one");
     }
 }
