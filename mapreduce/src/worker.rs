@@ -4,19 +4,18 @@
 //! attempt. So a worker may be killed at any moment, be late, or be taken for dead while it lives.
 
 mod task;
+mod thread;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::application::Registry;
 use crate::client::{Client, ClientError, read};
 use crate::command::{Assignment, AttemptId, Command, Outcome, PROTOCOL, Reply, WorkerId};
-use crate::data::Progress;
 use crate::limits::Refusal;
 use crate::server::GROUP;
+use thread::TaskThread;
 
 /// How often a worker says that it is there.
 const BEAT: Duration = Duration::from_secs(1);
@@ -117,7 +116,9 @@ pub fn work(
     let client = Client::new(servers, BEAT_PATIENCE);
     let token = u128::from_le_bytes(random);
     let heard_at = Instant::now();
-    let mut worker = Worker { config, client, token, stop, id: 0, asks: 0, heard_at };
+    let tasks =
+        TaskThread::start(config).map_err(|error| WorkerError::Thread(error.to_string()))?;
+    let mut worker = Worker { config, client, token, stop, tasks, id: 0, asks: 0, heard_at };
     worker.introduce()?;
     loop {
         match worker.ask()? {
@@ -132,6 +133,7 @@ struct Worker<'a> {
     client: Client,
     token: u128,
     stop: &'a AtomicBool,
+    tasks: TaskThread,
     id: WorkerId,
     asks: u64,
     /// When the coordinator answered last.
@@ -216,62 +218,35 @@ impl Worker<'_> {
     /// Does a task, and says how it ended.
     fn perform(&mut self, assignment: Assignment) -> Result<(), WorkerError> {
         let attempt = assignment.attempt;
-        let progress = Arc::new(Progress::default());
-        let done = self.begin(assignment, &progress)?;
-        let outcome = self.watch(attempt, &progress, &done)?;
+        self.tasks.begin(assignment);
+        let outcome = self.watch(attempt)?;
         let report = Command::Report { worker: self.id, attempt, outcome };
         // Also when it is to stop: whoever takes over need not do it again.
         while self.call(&report)?.is_none() {}
         Ok(())
     }
 
-    fn begin(
-        &self,
-        assignment: Assignment,
-        progress: &Arc<Progress>,
-    ) -> Result<Receiver<Outcome>, WorkerError> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let (config, progress) = (self.config.clone(), progress.clone());
-        let run = move || {
-            // Whoever waits has gone with the worker.
-            _ = sender.send(task::execute(&assignment, &config, &progress));
-        };
-        let thread = std::thread::Builder::new().name("task".to_owned()).spawn(run);
-        thread.map_err(|error| WorkerError::Thread(error.to_string()))?;
-        Ok(receiver)
-    }
-
     /// Beats until the task has ended, and ends it when it is wanted no more.
-    fn watch(
-        &mut self,
-        attempt: AttemptId,
-        progress: &Progress,
-        done: &Receiver<Outcome>,
-    ) -> Result<Outcome, WorkerError> {
+    fn watch(&mut self, attempt: AttemptId) -> Result<Outcome, WorkerError> {
         let mut beat_at = Instant::now() + BEAT;
         let mut ended_at = None;
         loop {
-            match done.recv_timeout(LOOK) {
-                Ok(outcome) => return Ok(outcome),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let error = "the worker's own thread has panicked: a bug".to_owned();
-                    return Ok(Outcome::Failed { error });
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            if let Some(outcome) = self.tasks.wait(LOOK) {
+                return Ok(outcome);
             }
             if self.is_stopped() && ended_at.is_none() {
                 ended_at = Some(Instant::now());
-                progress.cancel();
+                self.tasks.cancel();
             }
             if ended_at.is_some_and(|at| at.elapsed() > END_PATIENCE) {
                 return Err(WorkerError::Hung);
             }
             if Instant::now() >= beat_at {
                 beat_at = Instant::now() + BEAT;
-                match self.beat(Some((attempt, steps(progress))))? {
+                match self.beat(Some((attempt, self.tasks.steps())))? {
                     Some(Reply::Drop) if ended_at.is_none() => {
                         ended_at = Some(Instant::now());
-                        progress.cancel();
+                        self.tasks.cancel();
                     }
                     Some(Reply::Stranger) => {
                         self.introduce()?;
@@ -309,9 +284,4 @@ impl Worker<'_> {
         std::thread::sleep(LOOK);
         Ok(None)
     }
-}
-
-/// A number that rises while a task gets on, whatever it does.
-fn steps(progress: &Progress) -> u64 {
-    progress.bytes_in() + progress.bytes_out() + progress.records()
 }
