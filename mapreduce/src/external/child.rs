@@ -1,20 +1,20 @@
-//! One command, from its start to its end. It and all that it starts are a process group, so that nothing
-//! of it is left behind.
+//! One command, from its start to its end. It and all that it starts are a process group, of which nothing is left
+//! when the task is over, or when the worker's process is.
+
+mod group;
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::io::{Read, Write};
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
 use super::Fed;
 use crate::application::AppError;
 use crate::data::Progress;
+use group::Group;
 
 /// How much of what a command says before it fails is kept.
 const STDERR_BYTES: usize = 2 << 10;
@@ -29,15 +29,16 @@ pub(super) fn run(
     read: impl FnOnce(&mut dyn Read) -> Result<(), AppError>,
 ) -> Result<(), AppError> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).process_group(0);
+    shell.arg("-c").arg(command);
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |error| AppError::new(format!("can't run `{command}`: {error}"));
-    let mut child = shell.spawn().map_err(failed)?;
+    let group = Group::new().map_err(failed)?;
+    let mut child = group.spawn(&mut shell).map_err(failed)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         unreachable!("all three were asked for")
     };
-    let group = Pid::from_child(&child);
+    let group = &group;
     thread::scope(|scope| {
         let (is_over, over) = mpsc::channel();
         let watch = scope.spawn(move || watch(group, progress, &over));
@@ -47,9 +48,10 @@ pub(super) fn run(
         let done = read(&mut stdout);
         drop(stdout);
         if done.is_err() {
-            kill(group);
+            group.kill();
         }
-        let status = wait(&mut child, group);
+        let status = child.wait();
+        group.kill();
         drop(is_over);
         let fed = fed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let said = said.join().unwrap_or_default();
@@ -65,30 +67,12 @@ pub(super) fn run(
 }
 
 /// Kills the command when the task is cancelled. Ends when the other side of `over` is gone.
-fn watch(group: Pid, progress: &Progress, over: &Receiver<()>) {
+fn watch(group: &Group, progress: &Progress, over: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LOOK_EVERY) {
         if progress.is_cancelled() {
-            return kill(group);
+            return group.kill();
         }
     }
-}
-
-fn kill(group: Pid) {
-    // There may be none left to be killed.
-    let _ = kill_process_group(group, Signal::KILL);
-}
-
-/// Waits for the command, and then kills what it has left running. Until the command's status is taken,
-/// its number is no other process's, so nobody else is killed.
-fn wait(child: &mut Child, group: Pid) -> io::Result<ExitStatus> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while let Err(error) = waitid(WaitId::Pid(group), options) {
-        if error != rustix::io::Errno::INTR {
-            break;
-        }
-    }
-    kill(group);
-    child.wait()
 }
 
 /// The last of what a command has said.
