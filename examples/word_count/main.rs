@@ -99,7 +99,8 @@ fn submit(client: &Client, folder: &Path) -> Result<JobId, String> {
         output: "out".to_owned(),
         limits: TaskLimits::default(),
     };
-    mapreduce::submit::submit(client, folder, &spec).map_err(|error| error.to_string())
+    let submitted = mapreduce::submit::submit(client, folder, &spec);
+    Ok(submitted.map_err(|error| error.to_string())?.job)
 }
 
 fn maps_done(view: &JobView) -> u32 {

@@ -1,23 +1,29 @@
 //! A whole job on this machine: a coordinator in this process, and workers that are processes of their own. One that
 //! dies is replaced.
 
-use std::io;
-use std::path::Path;
-use std::process::{Child, Command};
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
+use std::{fs, io, thread};
 
 use raft_host::{HostError, Single};
 
 use crate::client::Client;
 use crate::command::JobId;
 use crate::job::JobSpec;
+use crate::query::JobView;
 use crate::server::start_single;
-use crate::submit::{SubmitError, submit};
+use crate::submit::{SubmitError, Submitted, submit};
 use crate::watch::Timing;
 
 /// A worker that ends is replaced no sooner than this after it was started.
 const REPLACE: Duration = Duration::from_secs(1);
+
+/// Workers that end one after the other while nothing comes of the job are replaced so often.
+const ENDS_IN_VAIN_MAX: u32 = 20;
+
+/// One that has been there for so long is no such worker.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// How long an answer of this process may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -37,17 +43,32 @@ pub enum LocalError {
     /// The job was not handed in.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// Workers end as soon as they are started.
+    #[error(
+        "no worker stays: {ends} have ended one after the other, and nothing came of the job; the last one: {why}"
+    )]
+    NoWorkerStays {
+        /// How many have ended.
+        ends: u32,
+        /// How the last one ended, or why it did not start.
+        why: String,
+    },
 }
 
 /// How worker `number` is started, whose coordinator listens at this address.
 pub type Start<'a> = dyn Fn(u32, &str) -> Command + 'a;
 
-/// A coordinator and its workers. Dropping it ends them.
+/// A coordinator and its workers. Dropping it ends them, and removes what a job was writing on its way.
 pub struct Local<'a> {
     server: Single,
     client: Client,
     start: &'a Start<'a>,
     workers: Vec<(Child, Instant)>,
+    work: Option<PathBuf>,
+    /// Where the job stood when a worker was replaced last.
+    seen: Option<JobView>,
+    /// How many workers have ended since it stands there.
+    ends: u32,
 }
 
 impl<'a> Local<'a> {
@@ -58,7 +79,8 @@ impl<'a> Local<'a> {
     pub fn start(workers: u32, timing: Timing, start: &'a Start<'a>) -> Result<Self, LocalError> {
         let server = start_single("127.0.0.1:0", timing)?;
         let client = Client::new([server.address().to_string()], ANSWER);
-        let mut local = Local { server, client, start, workers: Vec::new() };
+        let (none, work, seen) = (Vec::new(), None, None);
+        let mut local = Local { server, client, start, workers: none, work, seen, ends: 0 };
         for number in 0..workers {
             let worker = local.worker(number)?;
             local.workers.push(worker);
@@ -89,26 +111,53 @@ impl<'a> Local<'a> {
         child.wait().map(drop)
     }
 
-    /// Submits a job whose paths are below this root.
+    /// Submits the job, whose paths are below this root. There is one.
     ///
     /// # Errors
     /// [`LocalError::Submit`].
-    pub fn submit(&self, root: &Path, spec: &JobSpec) -> Result<JobId, LocalError> {
-        Ok(submit(&self.client, root, spec)?)
+    pub fn submit(&mut self, root: &Path, spec: &JobSpec) -> Result<JobId, LocalError> {
+        let Submitted { job, work } = submit(&self.client, root, spec)?;
+        self.work = Some(work);
+        Ok(job)
     }
 
-    /// Starts a new worker for each that has ended: to be called now and then while a job is under way.
+    /// Starts a new worker for each that has ended: to be called now and then while the job is under way, with where it
+    /// stands.
     ///
     /// # Errors
-    /// If one can't be started. It is tried again with the next call.
-    pub fn replace_the_dead(&mut self) -> io::Result<()> {
+    /// [`LocalError::NoWorkerStays`], when it is of no use to go on.
+    pub fn replace_the_dead(&mut self, job: &JobView) -> Result<(), LocalError> {
         for number in 0..self.workers.len() {
             let (child, started) = &mut self.workers[number];
-            if !is_alive(child) && started.elapsed() >= REPLACE {
-                self.workers[number] = self.worker(number as u32)?;
-            }
+            let Some(end) = end_of(child).filter(|_| started.elapsed() >= REPLACE) else {
+                continue;
+            };
+            *started = Instant::now();
+            let why = match self.worker(number as u32) {
+                Ok(worker) => {
+                    self.workers[number] = worker;
+                    end.to_string()
+                }
+                Err(error) => LocalError::Worker(error).to_string(),
+            };
+            self.judge(job, why)?;
         }
         Ok(())
+    }
+
+    /// A worker has ended.
+    fn judge(&mut self, job: &JobView, why: String) -> Result<(), LocalError> {
+        if self.seen.as_ref() != Some(job) {
+            (self.seen, self.ends) = (Some(job.clone()), 0);
+        }
+        self.ends += 1;
+        let mut workers = self.workers.iter_mut();
+        let somebody_stays =
+            workers.any(|(child, started)| started.elapsed() >= LASTING && is_alive(child));
+        match self.ends >= ENDS_IN_VAIN_MAX && !somebody_stays {
+            true => Err(LocalError::NoWorkerStays { ends: self.ends, why }),
+            false => Ok(()),
+        }
     }
 
     /// Waits until all workers have left, and ends those that do not.
@@ -121,7 +170,11 @@ impl<'a> Local<'a> {
 }
 
 fn is_alive(child: &mut Child) -> bool {
-    matches!(child.try_wait(), Ok(None))
+    end_of(child).is_none()
+}
+
+fn end_of(child: &mut Child) -> Option<ExitStatus> {
+    child.try_wait().expect("it is this process's own")
 }
 
 /// Nobody is left behind, also where this one ends early.
@@ -134,5 +187,49 @@ impl Drop for Local<'_> {
                 _ = child.wait();
             }
         }
+        // Where the job has ended it is not there any more.
+        if let Some(work) = &self.work {
+            _ = fs::remove_dir_all(work);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{ApplicationName, TaskLimits};
+    use crate::plan;
+
+    #[test]
+    fn workers_that_end_at_once_are_not_replaced_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("in"), "a\n").unwrap();
+        let start = |_, _: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "exit 7"]);
+            command
+        };
+        let mut local = Local::start(10, Timing::default(), &start).unwrap();
+        let spec = JobSpec {
+            application: ApplicationName::Named("wc".to_owned()),
+            inputs: plan::inputs(root, &[root.join("in").display().to_string()]).unwrap(),
+            split_bytes: None,
+            reducers: 1,
+            output: "out".to_owned(),
+            limits: TaskLimits::default(),
+        };
+        let job = local.submit(root, &spec).unwrap();
+        let end = loop {
+            let view = local.client().job(job).unwrap();
+            if let Err(end) = local.replace_the_dead(&view) {
+                break end;
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        let why = "20 have ended one after the other, and nothing came of the job; the last one: exit status: 7";
+        assert!(end.to_string().contains(why), "{end}");
+        drop(local);
+        assert_eq!(fs::read_dir(root).unwrap().count(), 1, "nothing is left but the input");
     }
 }

@@ -2,7 +2,7 @@
 //! coordinator.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::client::{Client, ClientError};
 use crate::command::JobId;
@@ -23,20 +23,32 @@ pub enum SubmitError {
     Random(String),
 }
 
+/// A job that was handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its number.
+    pub job: JobId,
+    /// The folder for what it writes on its way.
+    pub work: PathBuf,
+}
+
 /// Hands in a job whose paths are below this root.
 ///
 /// # Errors
 /// [`SubmitError`]. Where the job is surely not there, nothing is left behind.
-pub fn submit(client: &Client, root: &Path, spec: &JobSpec) -> Result<JobId, SubmitError> {
+pub fn submit(client: &Client, root: &Path, spec: &JobSpec) -> Result<Submitted, SubmitError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| SubmitError::Random(error.to_string()))?;
     let token = u128::from_le_bytes(random);
     let work = plan::make_work_folder(root, spec, token)?;
-    client.submit(token, spec).map_err(|error| {
-        if matches!(error, ClientError::Refused(_) | ClientError::NotDone(_)) {
-            // Nobody will work there. That it stays where it can't be removed does no harm.
-            _ = fs::remove_dir(&work);
+    match client.submit(token, spec) {
+        Ok(job) => Ok(Submitted { job, work }),
+        Err(error) => {
+            if matches!(error, ClientError::Refused(_) | ClientError::NotDone(_)) {
+                // Nobody will work there. That it stays where it can't be removed does no harm.
+                _ = fs::remove_dir(&work);
+            }
+            Err(error.into())
         }
-        error.into()
-    })
+    }
 }

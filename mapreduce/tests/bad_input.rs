@@ -143,6 +143,38 @@ fn a_command_that_fails_fails_the_job_and_is_quoted() {
     fails_cleanly(&folder, &arguments, 1, "oh dear");
 }
 
+/// Each worker is killed by the command that it has started, and another one is started in its place.
+#[test]
+fn an_application_that_ends_its_worker_again_and_again_fails_the_job() {
+    let folder = folder("bad-killer");
+    fs::write(folder.join("in/a"), "a\n").unwrap();
+    let job = ["run", "--mapper", "kill -9 $PPID; sleep 1000", "--reducer", "cat", "--input", "in"];
+    let arguments = [&job[..], &["--output", "out", "--workers", "8"]].concat();
+    fails_cleanly(&folder, &arguments, 1, "20 workers were lost while they were at map 0");
+}
+
+#[test]
+fn a_command_dies_with_its_worker() {
+    let folder = folder("bad-orphan");
+    fs::write(folder.join("in/a"), "a\n").unwrap();
+    let mapper = "echo $$ > pid.part && mv pid.part pid; sleep 1000";
+    let job = ["run", "--mapper", mapper, "--reducer", "cat", "--input", "in", "--output", "out"];
+    let mut running = Process::start(program(&folder, &job));
+    let pid = folder.join("pid");
+    await_that("the command runs", Duration::from_secs(20), || pid.exists());
+    let command = fs::read_to_string(&pid).unwrap().trim().to_owned();
+    let status = fs::read_to_string(format!("/proc/{command}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    let worker = rustix::process::Pid::from_raw(parent.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
+    await_that("the command dies", Duration::from_secs(10), || {
+        // Until its new parent has taken its status it is a zombie.
+        fs::read_to_string(format!("/proc/{command}/stat"))
+            .map_or(true, |stat| stat.contains(") Z "))
+    });
+    assert!(!running.has_ended(), "another worker has taken over");
+}
+
 #[test]
 fn an_application_that_hangs_fails_the_job() {
     let folder = folder("bad-hang");

@@ -76,7 +76,7 @@ pub(crate) fn run(
             local.kill(0).expect("it was running");
             is_killed = true;
         }
-        local.replace_the_dead().expect("processes start");
+        local.replace_the_dead(&view).expect("processes start");
         thread::sleep(Duration::from_millis(10));
     };
     local.finish();

@@ -7,18 +7,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mapreduce::client::{Client, ClientError};
 use mapreduce::command::{JobId, Kind};
 use mapreduce::query::JobView;
+use program::Failure;
+
+use crate::failure;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Looks at a job until it has ended and is tidied up, and shows each look to `look`. Answers what was seen last. Where
+/// Looks at a job until it has ended and is tidied up, and shows each look to `look`, whose error ends it. Answers what was seen last. Where
 /// nobody answers for a while, it waits: a new leader is on its way, perhaps.
 pub(crate) fn follow(
     client: &Client,
     job: JobId,
     shows_bar: bool,
-    mut look: impl FnMut(&JobView),
-) -> Result<JobView, ClientError> {
+    mut look: impl FnMut(&JobView) -> Result<(), Failure>,
+) -> Result<JobView, Failure> {
     let bar = if shows_bar { bar() } else { ProgressBar::hidden() };
     let mut failures = 0;
     loop {
@@ -26,9 +29,10 @@ pub(crate) fn follow(
             Ok(view) => {
                 failures = 0;
                 draw(&bar, &view);
-                look(&view);
-                if view.stage.is_none() {
+                let looked = look(&view);
+                if looked.is_err() || view.stage.is_none() {
                     bar.finish_and_clear();
+                    looked?;
                     return Ok(view);
                 }
             }
@@ -37,7 +41,7 @@ pub(crate) fn follow(
             }
             Err(error) => {
                 bar.finish_and_clear();
-                return Err(error);
+                return Err(failure(error));
             }
         }
         thread::sleep(LOOK);

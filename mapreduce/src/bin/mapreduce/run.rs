@@ -1,11 +1,11 @@
 //! `mapreduce run`: a whole job on this machine.
 
+use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use std::{env, io};
 
 use mapreduce::application::Registry;
 use mapreduce::job::JobSpec;
@@ -17,7 +17,7 @@ use program::stop::{outlive_file_limit, stop_flag};
 use crate::args::{Job, Run};
 use crate::coordinator::timing;
 use crate::follow::follow;
-use crate::{failure, job, say, summary};
+use crate::{job, summary};
 
 /// Where inputs and results are not all below the folder in which the program was started, everything that this process
 /// can read may be one.
@@ -44,15 +44,14 @@ pub(crate) fn run(arguments: &Run) -> Result<(), Failure> {
     let mut local =
         Local::start(arguments.workers, timing(arguments.timing), &start).map_err(not_run)?;
     let submitted = local.submit(&root, &spec).map_err(not_run)?;
-    let (client, mut trouble) = (local.client().clone(), None);
-    let view = follow(&client, submitted, !arguments.job.json, |_| {
+    let client = local.client().clone();
+    let view = follow(&client, submitted, !arguments.job.json, |view| {
         if stop.load(Ordering::Relaxed) {
             // Where it is too late, it ends by itself.
             _ = client.cancel(submitted);
         }
-        tell_once(local.replace_the_dead(), &mut trouble);
-    });
-    let view = view.map_err(failure)?;
+        local.replace_the_dead(view).map_err(not_run)
+    })?;
     local.finish();
     summary::tell(&view, Some(began.elapsed()), arguments.job.json)
 }
@@ -91,16 +90,5 @@ fn not_run(error: LocalError) -> Failure {
     match error {
         LocalError::Submit(error) => job::not_submitted(error),
         error => Failure::not_done(error),
-    }
-}
-
-/// What goes wrong again and again is told once.
-fn tell_once(done: io::Result<()>, told: &mut Option<String>) {
-    if let Err(error) = done {
-        let trouble = format!("can't start another worker: {error}");
-        if told.as_ref() != Some(&trouble) {
-            say(&trouble);
-            *told = Some(trouble);
-        }
     }
 }

@@ -1,12 +1,13 @@
 //! `mapreduce submit`: hands in a job, and waits for its end.
 
 use mapreduce::client::Client;
+use mapreduce::submit::Submitted;
 use program::Failure;
 use program::output::print;
 
 use crate::args::{Submit, Target};
 use crate::follow::follow;
-use crate::{failure, job, summary};
+use crate::{job, summary};
 
 /// A client of the coordinator that the arguments name.
 pub(crate) fn client(target: &Target) -> Client {
@@ -20,12 +21,13 @@ pub(crate) fn submit(arguments: &Submit) -> Result<(), Failure> {
     }
     let spec = job::spec(&arguments.job, root).map_err(job::wrong)?;
     let client = client(&arguments.target);
-    let job = mapreduce::submit::submit(&client, root, &spec).map_err(job::not_submitted)?;
+    let submitted = mapreduce::submit::submit(&client, root, &spec);
+    let Submitted { job, .. } = submitted.map_err(job::not_submitted)?;
     if arguments.detach {
         return print(format!("{job}\n").as_bytes());
     }
     crate::say(&format!("job {job} is submitted"));
     let shows_bar = !arguments.job.json;
-    let view = follow(&client, job, shows_bar, |_| {}).map_err(failure)?;
+    let view = follow(&client, job, shows_bar, |_| Ok(()))?;
     summary::tell(&view, None, arguments.job.json)
 }
