@@ -235,8 +235,8 @@ fn merge_spills(options: &Options<'_>, spills: &[Vec<Run>], reduce: u32) -> Resu
     let path = options.directory.join(run_file_name(options.map, reduce));
     let mut writer = RunWriter::create(&path, merger.writer_block_bytes(), options.progress)?;
     writer.begin(RunName { map: options.map, reduce })?;
-    merger.combine_into(&mut merge, &mut writer)?;
-    merge.finish()?;
+    let combined = merger.combine_into(&mut merge, &mut writer);
+    merge.judge(combined)?;
     let run = writer.end(Origin::MapTask)?;
     writer.finish(options.is_durable)?;
     Ok(run)

@@ -8,7 +8,7 @@ use crate::application::{Combine, Fold, Group, Groups, Values};
 use crate::data::budget::{check_pair, pair_bytes_max};
 use crate::data::merge::Merge;
 use crate::data::run::{MAP_NONE, Origin, Run, RunName, RunReader, RunWriter};
-use crate::data::{Progress, SCRATCH, TaskError};
+use crate::data::{Progress, SCRATCH, TaskError, guarded};
 use crate::decimal::{self, Decimal};
 
 /// The least block with which a run is read while others are.
@@ -65,8 +65,8 @@ impl Merger<'_> {
         let mut merge = self.open(runs.to_vec())?;
         let mut writer = RunWriter::create(&path, self.writer_block_bytes(), self.progress)?;
         writer.begin(RunName { map: MAP_NONE, reduce: runs[0].name.reduce })?;
-        self.combine_into(&mut merge, &mut writer)?;
-        merge.finish()?;
+        let combined = self.combine_into(&mut merge, &mut writer);
+        merge.judge(combined)?;
         let run = writer.end(Origin::Scratch)?;
         writer.finish(false)?;
         Ok(run)
@@ -186,7 +186,10 @@ fn fold_some(
             folded.next = Some(value.to_vec());
             break;
         }
-        fold(key, &mut folded.value, value);
+        guarded(|| {
+            fold(key, &mut folded.value, value);
+            Ok(())
+        })?;
         check_pair(key.len() + folded.value.len(), bytes_max)?;
     }
     Ok(true)

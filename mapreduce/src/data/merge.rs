@@ -34,8 +34,21 @@ impl Merge {
         Ok(Merge { heads, key: Vec::new(), has_begun: false, groups: 0 })
     }
 
+    /// What came of working on its groups. Where that has failed as an application does, it may have been given
+    /// damaged values, which are noticed only at their end: then the fault is not the application's.
+    pub(crate) fn judge(self, worked: Result<(), TaskError>) -> Result<(u64, u64), TaskError> {
+        match worked {
+            Ok(()) => self.finish(),
+            Err(TaskError::Application { message }) => match self.finish() {
+                Err(damaged @ TaskError::DamagedRun { .. }) => Err(damaged),
+                _ => Err(TaskError::Application { message }),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads what is left, so that all of every run was checked.
-    pub(crate) fn finish(mut self) -> Result<(u64, u64), TaskError> {
+    fn finish(mut self) -> Result<(u64, u64), TaskError> {
         while self.next()?.is_some() {}
         if self.heads.has_failed {
             let message = "it kept quiet about a value that could not be read".to_owned();

@@ -90,18 +90,9 @@ fn write_output(
     let mut counted = Counted { file: &file, bytes: 0, progress: &task.progress };
     let mut output = Output::new(&mut counted, &path, block_bytes);
     let reduced = guarded(|| task.application.run_reduce(&mut merge, &mut output));
-    if let Err(TaskError::Application { message }) = reduced {
-        // It may have failed because it was given damaged values, which are noticed only at
-        // their end: then the fault is not the application's.
-        return match merge.finish() {
-            Err(damaged @ TaskError::DamagedRun { .. }) => Err(damaged),
-            _ => Err(TaskError::Application { message }),
-        };
-    }
-    reduced?;
+    let (groups, values) = merge.judge(reduced)?;
     let lines = output.finish()?;
     let bytes = counted.bytes;
-    let (groups, values) = merge.finish()?;
     if task.is_durable {
         file.sync_all().map_err(|error| TaskError::disk(&path, error))?;
     }

@@ -356,3 +356,30 @@ fn a_key_that_is_too_long_to_be_counted_is_refused() {
     let error = error_of(&job);
     assert!(matches!(error, TaskError::PairTooLong { bytes: 30_000, .. }), "{error}");
 }
+
+/// What was joined of one spill is joined to what was joined of another, in other code than the first time.
+#[test]
+fn a_panic_where_spills_are_merged_is_the_applications() {
+    struct Joined;
+    impl Application for Joined {
+        fn map(&self, record: &Record<'_>, emit: &mut Emitter<'_>) -> Result<(), AppError> {
+            Ok(emit.pair(record.bytes, b"v")?)
+        }
+        fn reduce(&self, _: &[u8], _: &mut Values<'_>, _: &mut Output<'_>) -> Result<(), AppError> {
+            Ok(())
+        }
+        fn combine(&self) -> Combine {
+            Combine::Fold(|_, joined, value| {
+                assert_eq!(value, b"v", "not one that was emitted");
+                joined.push(b'v');
+            })
+        }
+    }
+    let lines: Vec<_> = (0..20_000).map(|number| format!("{}\n", number / 2 % 4000)).collect();
+    let mut job = Job::new(Joined, &[("input", lines.concat().as_bytes())]);
+    assert_eq!(job.run().unwrap().maps[0].spills, 0);
+    job.memory_bytes = 0;
+    let error = error_of(&job);
+    let TaskError::Application { message } = error else { panic!("{error}") };
+    assert!(message.contains("it panicked: ") && message.contains("not one that was emitted"));
+}
