@@ -179,13 +179,26 @@ pub struct Counters {
 
 impl Counters {
     pub(crate) fn add(&mut self, other: &Counters) {
-        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
-        add(&mut self.records_in, other.records_in);
-        add(&mut self.bytes_in, other.bytes_in);
-        add(&mut self.records_out, other.records_out);
-        add(&mut self.bytes_out, other.bytes_out);
-        add(&mut self.spills, other.spills);
+        self.change(other, u64::saturating_add);
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+    }
+
+    /// Undoes an [`add`](Self::add), but for the memory, which was taken all the same.
+    pub(crate) fn take_back(&mut self, other: &Counters) {
+        self.change(other, u64::saturating_sub);
+    }
+
+    fn change(&mut self, other: &Counters, by: impl Fn(u64, u64) -> u64) {
+        let Counters { records_in, bytes_in, records_out, bytes_out, spills, peak_bytes: _ } = self;
+        for (sum, part) in [
+            (records_in, other.records_in),
+            (bytes_in, other.bytes_in),
+            (records_out, other.records_out),
+            (bytes_out, other.bytes_out),
+            (spills, other.spills),
+        ] {
+            *sum = by(*sum, part);
+        }
     }
 }
 

@@ -291,7 +291,7 @@ impl Machine {
         let worker = stalled.map(|(_, running)| running.worker);
         drop(running);
         if let Some(worker) = worker
-            && let Some(toll) = job.phase_mut(task.kind).fail(task.number, number)
+            && let Some(toll) = job.phase_mut(task.kind).stall(task.number, number)
         {
             job.judge(task, toll, format!("no progress for {seconds} s"));
             self.workers.failed(worker);

@@ -16,6 +16,14 @@ pub(crate) struct Running {
     pub(crate) is_backup: bool,
 }
 
+/// The attempt that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, SchemaWrite, SchemaRead)]
+struct Accepted {
+    attempt: u32,
+    counters: Counters,
+    elapsed_ms: u64,
+}
+
 /// One task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SchemaWrite, SchemaRead)]
 pub(crate) struct Task {
@@ -26,7 +34,7 @@ pub(crate) struct Task {
     /// Never two of one worker.
     pub(crate) running: Vec<Running>,
     /// There is at most one, whatever else is reported.
-    accepted: Option<u32>,
+    accepted: Option<Accepted>,
     failures: u32,
     /// Attempts whose workers were lost, as far as it is known.
     lost: Vec<u32>,
@@ -44,6 +52,8 @@ pub(crate) struct Phase {
     /// Tasks at which somebody works.
     busy: BTreeSet<u32>,
     done: u32,
+    /// How long accepted attempts took, in milliseconds, in rising order.
+    times_ms: Vec<u64>,
     record: Record,
 }
 
@@ -53,10 +63,11 @@ struct Record {
     attempts: u64,
     backups: u64,
     failures: u64,
+    /// How many of the failures are attempts that stood still, and may still be under way.
+    stalls: u64,
     losses: u64,
+    /// Of the accepted attempts.
     counters: Counters,
-    /// How long accepted attempts took, in milliseconds, in rising order.
-    times_ms: Vec<u64>,
 }
 
 /// What is to be thought of a report that an attempt is finished.
@@ -84,6 +95,10 @@ impl Task {
         self.accepted.is_none() && self.running.len() < wanted
     }
 
+    fn is_accepted(&self, attempt: u32) -> bool {
+        self.accepted.is_some_and(|accepted| accepted.attempt == attempt)
+    }
+
     fn is_open(&self, attempt: u32) -> bool {
         self.accepted.is_none() && (self.valid_from..self.attempts).contains(&attempt)
     }
@@ -107,9 +122,11 @@ impl Phase {
         let waiting = numbered().filter(|(_, task)| task.waits()).map(|(number, _)| number);
         let busy =
             numbered().filter(|(_, task)| !task.running.is_empty()).map(|(number, _)| number);
-        let done = tasks.iter().filter(|task| task.accepted.is_some()).count() as u32;
         let (waiting, busy) = (waiting.collect(), busy.collect());
-        Phase { waiting, busy, done, tasks, record }
+        let accepted = tasks.iter().filter_map(|task| task.accepted);
+        let mut times_ms: Vec<u64> = accepted.map(|accepted| accepted.elapsed_ms).collect();
+        times_ms.sort_unstable();
+        Phase { waiting, busy, done: times_ms.len() as u32, times_ms, tasks, record }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -126,7 +143,7 @@ impl Phase {
 
     /// The accepted attempt of each task. All must have one.
     pub(crate) fn accepted(&self) -> Vec<u32> {
-        let accepted = |task: &Task| task.accepted.expect("the phase is complete");
+        let accepted = |task: &Task| task.accepted.expect("the phase is complete").attempt;
         self.tasks.iter().map(accepted).collect()
     }
 
@@ -157,19 +174,18 @@ impl Phase {
         elapsed_ms: u64,
     ) -> Verdict {
         let Some(task) = self.tasks.get_mut(number as usize) else { return Verdict::Late };
-        if task.accepted == Some(attempt) {
+        if task.is_accepted(attempt) {
             return Verdict::Known;
         }
         if !task.is_open(attempt) {
             return Verdict::Late;
         }
-        task.accepted = Some(attempt);
+        task.accepted = Some(Accepted { attempt, counters: *counters, elapsed_ms });
         task.running.clear();
         task.wants_backup = false;
         self.done += 1;
         self.record.counters.add(counters);
-        let at = self.record.times_ms.partition_point(|time| *time <= elapsed_ms);
-        self.record.times_ms.insert(at, elapsed_ms);
+        self.times_ms.insert(self.place(elapsed_ms), elapsed_ms);
         self.look(number);
         Verdict::Accepted
     }
@@ -182,6 +198,13 @@ impl Phase {
         task.failed_on = Some(worker);
         self.record.failures += 1;
         Some(task.toll())
+    }
+
+    /// An attempt stands still, which is a failure. `None` if nobody made it any more.
+    pub(crate) fn stall(&mut self, number: u32, attempt: u32) -> Option<Toll> {
+        let toll = self.fail(number, attempt)?;
+        self.record.stalls += 1;
+        Some(toll)
     }
 
     /// An attempt has ended with its worker. `None` if nobody made it any more.
@@ -208,15 +231,14 @@ impl Phase {
     /// begin. `None` if another attempt counts by now.
     pub(crate) fn revoke(&mut self, number: u32, attempt: u32) -> Option<Toll> {
         let task = self.tasks.get_mut(number as usize)?;
-        if task.accepted != Some(attempt) {
-            return None;
-        }
-        task.accepted = None;
+        let accepted = task.accepted.take_if(|accepted| accepted.attempt == attempt)?;
         task.valid_from = task.attempts;
         task.failures += 1;
+        let toll = task.toll();
         self.done -= 1;
         self.record.failures += 1;
-        let toll = task.toll();
+        self.record.counters.take_back(&accepted.counters);
+        self.times_ms.remove(self.place(accepted.elapsed_ms));
         self.look(number);
         Some(toll)
     }
@@ -274,15 +296,19 @@ impl Phase {
         })
     }
 
-    /// Whether somebody works at one of them, or may do so although nobody has heard of him.
+    /// Whether somebody works at one of them, or may do so although nobody hears of him.
     pub(crate) fn may_be_under_way(&self) -> bool {
-        !self.busy.is_empty() || self.record.losses > 0
+        !self.busy.is_empty() || self.record.losses + self.record.stalls > 0
     }
 
     /// Half of the accepted attempts took no longer, in milliseconds; 0 if there are none.
     pub(crate) fn median_ms(&self) -> u64 {
-        let times = &self.record.times_ms;
-        times.get(times.len() / 2).copied().unwrap_or(0)
+        self.times_ms.get(self.times_ms.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// Where a time is among the others, or would be.
+    fn place(&self, elapsed_ms: u64) -> usize {
+        self.times_ms.partition_point(|time| *time < elapsed_ms)
     }
 
     pub(crate) fn view(&self) -> PhaseView {
@@ -296,7 +322,7 @@ impl Phase {
             losses,
             counters,
             median_ms: self.median_ms(),
-            longest_ms: self.record.times_ms.last().copied().unwrap_or(0),
+            longest_ms: self.times_ms.last().copied().unwrap_or(0),
         }
     }
 
@@ -331,7 +357,7 @@ impl PhaseSnapshot {
     pub(crate) fn into_phase(self, tasks: usize) -> Option<Phase> {
         let makes_sense = |task: &Task| {
             task.valid_from <= task.attempts
-                && task.accepted.is_none_or(|accepted| accepted < task.attempts)
+                && task.accepted.is_none_or(|accepted| accepted.attempt < task.attempts)
         };
         let is_whole = self.tasks.len() == tasks && self.tasks.iter().all(makes_sense);
         is_whole.then(|| Phase::of(self.tasks, self.record))

@@ -84,7 +84,8 @@ impl Play {
     }
 
     fn finish(&mut self, worker: WorkerId, attempt: AttemptId) -> Reply {
-        let outcome = Outcome::Finished { counters: Counters::default(), elapsed_ms: 100 };
+        let counters = Counters { records_in: 7, peak_bytes: 9, ..Counters::default() };
+        let outcome = Outcome::Finished { counters, elapsed_ms: 100 };
         self.call(&Command::Report { worker, attempt, outcome })
     }
 
@@ -349,7 +350,8 @@ fn output_that_is_lost_is_written_again_under_another_name() {
     let report = Command::Report { worker: a, attempt: reduce.attempt, outcome: lost };
     assert_eq!(play.call(&report), Reply::Accepted);
     assert_eq!(play.call(&report), Reply::Late);
-    assert_eq!(play.view(job).stage, Some(Kind::Map));
+    let JobView { stage, phases, .. } = play.view(job);
+    assert_eq!((stage, phases[0].done, phases[0].counters.records_in), (Some(Kind::Map), 1, 7));
     let again = play.task(b, 2).attempt;
     assert_eq!(again.task.number, 1);
     assert_eq!(play.finish(b, second), Reply::Late, "that is what was lost");
@@ -358,6 +360,8 @@ fn output_that_is_lost_is_written_again_under_another_name() {
     assert_eq!(play.finish(b, again), Reply::Accepted);
     let Some(Reply::Task(reduce)) = play.replies.remove(&waits) else { panic!("a reduce") };
     assert_eq!(reduce.work, Work::Reduce { maps: vec![0, again.number] });
+    let Counters { records_in, peak_bytes, .. } = play.view(job).phases[0].counters;
+    assert_eq!((records_in, peak_bytes), (14, 9), "what was lost does not count");
 }
 
 #[test]
@@ -476,7 +480,10 @@ fn what_is_being_published_is_not_cancelled() {
     assert_eq!(attempt.task.kind, Kind::Publish);
     let late = Reply::Refused(Refusal::TooLate { job });
     assert_eq!(play.call(&Command::Cancel { job }), late);
-    // Also while nobody is at it: whoever was may still come to it.
+    // Also while nobody is at it: whoever stands still, or is gone, may still come to it.
+    play.call(&Command::Stalled { attempt, progress: 0, seconds: 600 });
+    assert_eq!(play.call(&Command::Cancel { job }), late);
+    play.task(worker, 4);
     play.call(&Command::Gone { worker });
     assert_eq!(play.call(&Command::Cancel { job }), late);
 }

@@ -99,6 +99,9 @@ impl Checks {
         if *end == JobEnd::Done && files.output.is_none() {
             return Err(format!("job {} is done, and has no results", view.job));
         }
+        if *end == JobEnd::Cancelled && files.output.is_some() {
+            return Err(format!("job {} was cancelled, and has results", view.job));
+        }
         Ok(())
     }
 

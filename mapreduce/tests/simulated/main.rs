@@ -1,5 +1,6 @@
 //! The coordinator's machine in a world of its own: workers that crash, stand still, are slow or late, messages that
-//! are lost, come twice or much later, leaders that change, snapshots, and files that vanish. What is checked after
+//! are lost, come twice or much later, leaders that change, followers, snapshots, jobs that are cancelled, and files that
+//! vanish. What is checked after
 //! each step is told in `checks.rs`.
 //!
 //! `SEED=42 cargo test -p mapreduce --test simulated` replays one; `FIRST=… SEEDS=…` runs others.
@@ -28,24 +29,27 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn every_task_is_accepted_once_and_the_result_is_whole() {
     let seeds = seeds();
-    let (mut done, mut failed, mut late, mut lost, mut backups) = (0, 0, 0, 0, 0);
+    let (mut done, mut failed, mut cancelled) = (0, 0, 0);
+    let (mut late, mut lost, mut backups) = (0, 0, 0);
     for seed in seeds.clone() {
         let counts = World::new(seed, Faults::all(seed)).run().unwrap_or_else(|violation| {
             panic!("SEED={seed}: {violation}");
         });
         done += counts.done;
         failed += counts.failed;
+        cancelled += counts.cancelled;
         late += counts.late;
         lost += counts.lost;
         backups += counts.backups;
     }
     println!(
-        "{seeds:?}: {done} jobs done, {failed} failed, {late} late reports, {lost} outputs written again, {backups} \
-         backups"
+        "{seeds:?}: {done} jobs done, {failed} failed, {cancelled} cancelled, {late} late reports, {lost} outputs \
+         written again, {backups} backups"
     );
     let runs = seeds.end - seeds.start;
     if runs >= 100 {
         assert!(2 * done > runs && failed > 0, "vacuous: {done} done, {failed} failed");
+        assert!(cancelled > runs / 20, "vacuous: {cancelled} cancelled");
         assert!(late > runs / 4 && lost > runs / 20, "vacuous: {late} late, {lost} lost");
         assert!(backups > runs / 10, "vacuous: {backups} backups");
     }
@@ -58,6 +62,6 @@ fn without_faults_every_task_is_handed_out_once() {
             panic!("SEED={seed}: {violation}");
         });
         assert_eq!(counts.attempts, counts.tasks, "SEED={seed}");
-        assert_eq!((counts.failed, counts.backups), (0, 0), "SEED={seed}");
+        assert_eq!((counts.failed, counts.cancelled, counts.backups), (0, 0, 0), "SEED={seed}");
     }
 }

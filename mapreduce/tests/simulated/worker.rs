@@ -19,6 +19,8 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) token: u128,
+    /// Whether it waits for further jobs when all have ended.
+    pub(crate) stays: bool,
     /// Rises when the process dies: nothing of an earlier one counts.
     pub(crate) life: u64,
     pub(crate) id: WorkerId,
@@ -46,9 +48,10 @@ pub(crate) enum Then {
 }
 
 impl Worker {
-    pub(crate) fn new(token: u128, life: u64) -> Self {
+    pub(crate) fn new(token: u128, life: u64, stays: bool) -> Self {
         Worker {
             token,
+            stays,
             life,
             id: 0,
             asks: 0,
@@ -81,7 +84,7 @@ impl Worker {
 
     fn hello(&self) -> Command {
         let name = format!("{:x}", self.token);
-        Command::Hello { version: PROTOCOL, name, token: self.token, stays: false }
+        Command::Hello { version: PROTOCOL, name, token: self.token, stays: self.stays }
     }
 
     /// A reply to its request has come.

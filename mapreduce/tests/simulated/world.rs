@@ -6,6 +6,7 @@ use mapreduce::command::{
     Assignment, AttemptId, Command, Counters, JobEnd, JobId, Kind, Outcome, Reply, TaskId, Work,
 };
 use mapreduce::job::{ApplicationName, Input, JobSpec, TaskLimits};
+use mapreduce::limits::Refusal;
 use mapreduce::machine::Machine;
 use mapreduce::watch::{Timing, Watch};
 use raft_core::block::{Entry, EntryKind};
@@ -33,6 +34,8 @@ pub(crate) struct Faults {
     failing: u32,
     slow: u32,
     stuck: u32,
+    /// How many jobs are cancelled.
+    cancelled: u32,
     /// How often a task may fail before its job has.
     failures_max: u32,
     /// Mean time between two larger ones; 0 for none.
@@ -41,7 +44,16 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn none() -> Self {
-        Faults { lost: 0, twice: 0, failing: 0, slow: 0, stuck: 0, failures_max: 4, every_ms: 0 }
+        Faults {
+            lost: 0,
+            twice: 0,
+            failing: 0,
+            slow: 0,
+            stuck: 0,
+            cancelled: 0,
+            failures_max: 4,
+            every_ms: 0,
+        }
     }
 
     pub(crate) fn all(seed: u64) -> Self {
@@ -53,6 +65,7 @@ impl Faults {
             failing: up_to(150),
             slow: up_to(200),
             stuck: up_to(20),
+            cancelled: 150,
             failures_max: 2 + up_to(6),
             every_ms: 500 + u64::from(up_to(4000)),
         }
@@ -64,6 +77,7 @@ impl Faults {
 pub(crate) struct Counts {
     pub(crate) done: u64,
     pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
     pub(crate) late: u64,
     pub(crate) lost: u64,
     pub(crate) backups: u64,
@@ -85,6 +99,8 @@ enum Event {
     /// A worker's task ends.
     Ends(usize, u64, AttemptId),
     LeaderLooks,
+    /// Somebody wants the job with this token no more.
+    Cancels(JobId),
     Fault,
 }
 
@@ -95,6 +111,8 @@ pub(crate) struct World {
     events: BTreeMap<(u64, u64), Event>,
     numbers: u64,
     machine: Machine,
+    /// Applies the same log.
+    follower: Machine,
     index: u64,
     /// Asks that wait, by their place in the log.
     parked: BTreeMap<u64, Caller>,
@@ -112,13 +130,16 @@ impl World {
         let second = std::time::Duration::from_secs(1);
         let timing = Timing::default().stall(30 * second);
         let count = dice.between(2, 5);
-        let workers = (0..count).map(|place| Worker::new(place.into(), 0)).collect();
+        let mut of_workers = Dice::new(seed, "workers");
+        let worker = |place: u64| Worker::new(place.into(), 0, of_workers.permille(200));
+        let workers = (0..count).map(worker).collect();
         World {
             now: 0,
             faults,
             events: BTreeMap::new(),
             numbers: 0,
             machine: Machine::default(),
+            follower: Machine::default(),
             index: 0,
             parked: BTreeMap::new(),
             watch: Watch::new(timing, std::time::Duration::from_millis(TICK)),
@@ -170,6 +191,10 @@ impl World {
         match self.apply(&Command::Submit { token, spec }, None)? {
             Some(Reply::Submitted { job }) => {
                 self.jobs.insert(job, Files::new());
+                let mut dice = Dice::new(self.dice.clone().number(), "cancels");
+                if dice.permille(self.faults.cancelled) {
+                    self.after(dice.below(STORM / 4), Event::Cancels(job));
+                }
                 Ok(())
             }
             other => Err(format!("a good job was answered {other:?}")),
@@ -200,7 +225,8 @@ impl World {
             Event::Speaks(place, life) => self.worker_speaks(place, life),
             Event::Ends(place, life, attempt) => self.task_ends(place, life, attempt)?,
             Event::LeaderLooks => self.leader_looks(),
-            Event::Fault => self.fault(),
+            Event::Cancels(job) => self.cancel(job)?,
+            Event::Fault => self.fault()?,
         }
         Ok(())
     }
@@ -216,14 +242,22 @@ impl World {
         let entries = [Entry { id, kind: EntryKind::Command, data: &data }];
         let mut replies = Replies::default();
         self.machine.apply(Batch::of_entries(&entries), &mut replies);
+        let (replies, mut same) = (replies.drain().collect::<Vec<_>>(), Replies::default());
+        self.follower.apply(Batch::of_entries(&entries), &mut same);
+        if !same.drain().eq(replies.iter().cloned()) {
+            return Err(format!("a follower replies otherwise to {command:?}"));
+        }
         let mut own = None;
-        for (index, bytes) in replies.drain().collect::<Vec<_>>() {
+        for (index, bytes) in replies {
             let reply = Reply::decode(&bytes).map_err(|error| error.to_string())?;
             self.check_given(&reply)?;
             if index == self.index {
                 self.checks.replied(command, &reply)?;
                 own = Some(reply);
             } else if let Some(waiting) = self.parked.remove(&index) {
+                if reply == Reply::Leave && self.workers[waiting.0].stays {
+                    return Err("a worker that waits for further jobs was sent away".to_owned());
+                }
                 self.reply(waiting, reply);
             }
         }
@@ -334,9 +368,9 @@ impl World {
         worker.ends_at = self.now + time;
         let State::Working(assignment) = &worker.state else { unreachable!("it has just begun") };
         let (attempt, life) = (assignment.attempt, worker.life);
-        if !is_stuck {
-            self.after(time, Event::Ends(place, life, attempt));
-        }
+        // What stands still may go on when nobody believes in it any more.
+        let stands_still = if is_stuck { 20_000 + 30 * time } else { 0 };
+        self.after(stands_still + time, Event::Ends(place, life, attempt));
     }
 
     /// An application that does not end although it is told to costs the process.
@@ -424,6 +458,16 @@ impl World {
         })
     }
 
+    /// Where it is too late the job goes on; a cancelled one never has results, which `checks.rs` sees to.
+    fn cancel(&mut self, job: JobId) -> Result<(), String> {
+        let view = self.machine.view(job).expect("the job was submitted");
+        match self.apply(&Command::Cancel { job }, None)? {
+            Some(Reply::Ended(end)) if view.end.is_none_or(|before| before == end) => Ok(()),
+            Some(Reply::Refused(Refusal::TooLate { .. })) => Ok(()),
+            other => Err(format!("job {job} was cancelled, and the reply is {other:?}")),
+        }
+    }
+
     fn leader_looks(&mut self) {
         for command in self.watch.on_leader_tick(&self.machine, self.now / TICK) {
             let command = Command::decode(&command).expect("the watch has encoded it");
@@ -434,27 +478,28 @@ impl World {
     }
 
     /// Something larger.
-    fn fault(&mut self) {
+    fn fault(&mut self) -> Result<(), String> {
         if !self.is_storm() {
-            return;
+            return Ok(());
         }
         let place = self.dice.below(self.workers.len() as u64) as usize;
         match self.dice.below(6) {
             0 | 1 => self.crash(place),
             2 => self.workers[place].paused_until = self.now + self.dice.below(30_000),
-            3 => self.lead_anew(),
-            4 => self.pass_through_a_snapshot(),
+            3 => self.lead_anew()?,
+            4 => self.pass_through_a_snapshot()?,
             _ => self.lose_files(),
         }
         let pause = self.dice.below(2 * self.faults.every_ms);
         self.after(pause, Event::Fault);
+        Ok(())
     }
 
     /// A process dies, and another one comes in its place. Its server may notice.
     fn crash(&mut self, place: usize) {
-        let (id, life) = (self.workers[place].id, self.workers[place].life + 1);
-        let token = self.dice.number().into();
-        self.workers[place] = Worker::new(token, life);
+        let Worker { id, life, stays, .. } = self.workers[place];
+        let (token, life) = (self.dice.number().into(), life + 1);
+        self.workers[place] = Worker::new(token, life, stays);
         if self.dice.permille(700) {
             let delay = self.delay();
             self.after(delay, Event::Arrives(Command::Gone { worker: id }, None));
@@ -464,12 +509,18 @@ impl World {
     }
 
     /// Another member leads: it has watched nobody, and whoever waits at the old one hears nothing.
-    fn lead_anew(&mut self) {
+    fn lead_anew(&mut self) -> Result<(), String> {
+        if self.machine != self.follower {
+            return Err("leader and follower are not in one state".to_owned());
+        }
+        std::mem::swap(&mut self.machine, &mut self.follower);
         self.watch.on_leadership(&self.machine, Some(1));
         self.parked.clear();
+        Ok(())
     }
 
-    fn pass_through_a_snapshot(&mut self) {
+    /// The follower is sent what the leader has.
+    fn pass_through_a_snapshot(&mut self) -> Result<(), String> {
         struct Sink(Vec<u8>);
         impl SnapshotSink for Sink {
             fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
@@ -479,8 +530,13 @@ impl World {
         }
         let mut sink = Sink(Vec::new());
         self.machine.capture().write_to(&mut sink).expect("memory takes everything");
-        self.machine = Machine::default();
-        self.machine.restore(&mut &sink.0[..]).expect("the machine has written it");
+        let mut restored = Machine::default();
+        restored.restore(&mut &sink.0[..]).expect("the machine has written it");
+        if restored != self.machine || restored != self.follower {
+            return Err("a snapshot is not the state that it was taken of".to_owned());
+        }
+        self.follower = restored;
+        Ok(())
     }
 
     /// What an attempt has written is gone.
@@ -500,7 +556,8 @@ impl World {
         let mut counts = Counts { late, lost, ..Counts::default() };
         for view in self.views() {
             counts.done += u64::from(view.end == Some(JobEnd::Done));
-            counts.failed += u64::from(view.end != Some(JobEnd::Done));
+            counts.failed += u64::from(matches!(view.end, Some(JobEnd::Failed { .. })));
+            counts.cancelled += u64::from(view.end == Some(JobEnd::Cancelled));
             for phase in &view.phases {
                 counts.attempts += phase.attempts;
                 counts.backups += phase.backups;
