@@ -36,7 +36,7 @@ impl Members {
         let directory = env::temp_dir().join(format!("kv_tcp-{}", process::id()));
         fs::create_dir_all(&directory)
             .map_err(|error| format!("can't create {}: {error}", directory.display()))?;
-        let servers: Vec<String> = cluster.members().map(|(_, member)| member.clients()).collect();
+        let servers = cluster.clients();
         let mut options = RpcOptions::default();
         options.request_timeout = Duration::from_millis(500);
         let rpc = RpcClient::with_options(servers, options);

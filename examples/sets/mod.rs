@@ -65,7 +65,7 @@ fn target(controller: &Cluster) -> Target {
 }
 
 fn addresses(cluster: &Cluster) -> Vec<String> {
-    cluster.members().map(|(_, member)| member.clients()).collect()
+    cluster.clients()
 }
 
 /// All sets. The first one has the controller as well. Dropping it ends all processes.

@@ -35,7 +35,7 @@ pub(crate) fn replica(id: &str, cluster: &str, data: &str) -> Result<(), String>
 /// What a worker's process does: it works until the job has ended.
 pub(crate) fn worker(name: &str, cluster: &str, root: &str) -> Result<(), String> {
     let cluster: Cluster = cluster.parse().map_err(|error| format!("{error}"))?;
-    let servers: Vec<String> = cluster.members().map(|(_, at)| at.clients()).collect();
+    let servers = cluster.clients();
     let config = WorkerConfig::new(name, root, Registry::standard());
     work(&config, &servers, &AtomicBool::new(false)).map(drop).map_err(|error| error.to_string())
 }
@@ -54,7 +54,7 @@ impl Processes {
     }
 
     pub(crate) fn servers(&self) -> Vec<String> {
-        self.cluster.members().map(|(_, at)| at.clients()).collect()
+        self.cluster.clients()
     }
 
     pub(crate) fn start_replica(&mut self, id: u64) -> Result<(), String> {

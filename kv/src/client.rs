@@ -79,7 +79,7 @@ impl From<SessionError> for Error {
 impl Client {
     /// A client of this cluster. Connects when it is first asked for something.
     pub fn new(cluster: &Cluster) -> Self {
-        let servers: Vec<String> = cluster.members().map(|(_, member)| member.clients()).collect();
+        let servers = cluster.clients();
         Client::over(RpcClient::new(servers), Duration::from_secs(10))
     }
 

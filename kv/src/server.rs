@@ -111,12 +111,7 @@ impl<'a> Server<'a> {
 
     fn start_with(self, mut config: HostConfig) -> Result<Host, HostError> {
         config = config.insecure(self.insecure).tick_interval(TICK);
-        for (id, member) in self.cluster.members() {
-            config = config.member(id, member.peers(), Some(&member.clients()));
-        }
-        if let Some(listen) = &self.listen {
-            config = config.listen(listen.peers()).listen_clients(listen.clients());
-        }
+        config = config.members(self.cluster, self.listen.as_ref());
         let mut settings = GroupSettings::default();
         settings.snapshots = self.snapshots;
         Host::start(config, [group().with_settings(settings)])

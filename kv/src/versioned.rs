@@ -81,7 +81,7 @@ pub enum PutError {
 impl VersionedClient {
     /// A client of this cluster. Connects when it is first asked for something.
     pub fn new(cluster: &Cluster) -> Self {
-        let servers: Vec<String> = cluster.members().map(|(_, member)| member.clients()).collect();
+        let servers = cluster.clients();
         VersionedClient { rpc: RpcClient::new(servers), patience: Duration::from_secs(10) }
     }
 

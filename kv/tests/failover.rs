@@ -80,9 +80,7 @@ fn a_killed_leader_is_replaced_sooner_than_one_that_stands_still() {
     let mut members = Members::new("failover");
     (1..=3).for_each(|id| members.start(id));
     let first = Client::new(&members.cluster).with_patience(PATIENCE);
-    let rpc = RpcClient::new(
-        members.cluster.members().map(|(_, member)| member.clients()).collect::<Vec<_>>(),
-    );
+    let rpc = RpcClient::new(members.cluster.clients());
     let load = Load { last: Mutex::new(Instant::now()), is_over: AtomicBool::new(false) };
     let (killed, stopped) = thread::scope(|scope| {
         for name in 0..WRITERS {

@@ -57,7 +57,7 @@ fn what_can_not_be_stored_is_refused_by_name_and_everything_else_is_bytes() {
 #[test]
 fn what_other_clients_send_is_refused_by_the_servers() {
     let (members, mut client) = members("raw");
-    let servers = members.cluster.members().map(|(_, member)| member.clients());
+    let servers = members.cluster.clients();
     let rpc = RpcClient::new(servers);
     let answer = rpc.query(GROUP, b"no query at all").unwrap();
     assert_eq!(QueryReply::decode(&answer), Ok(QueryReply::Refused(Refusal::Malformed)));
@@ -115,8 +115,7 @@ fn a_frame_that_is_too_long_ends_its_connection() {
 #[test]
 fn an_expired_session_is_never_opened_again_by_itself() {
     let (members, mut client) = members("expired");
-    let servers: Vec<String> =
-        members.cluster.members().map(|(_, member)| member.clients()).collect();
+    let servers = members.cluster.clients();
     let rpc = RpcClient::new(servers);
     let propose = |bytes: &[u8]| rpc.propose(GROUP, bytes).unwrap();
     let mut session = Session::new(7);

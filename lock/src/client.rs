@@ -60,7 +60,7 @@ pub(crate) struct Replied {
 impl LockClient {
     /// A client of this cluster. Connects when it is first asked for something.
     pub fn new(cluster: &Cluster) -> Self {
-        let servers = cluster.members().map(|(_, member)| member.clients());
+        let servers = cluster.clients();
         let shared = Shared {
             rpc: RpcClient::new(servers),
             owner: format!("process {}", std::process::id()).into_bytes(),

@@ -181,7 +181,7 @@ fn who_dies_while_it_waits_is_not_given_the_lock() {
     let _hosts = start(&cluster);
     let locks = LockClient::new(&cluster);
     let guard = locks.acquire(L).unwrap();
-    let rpc = RpcClient::new(cluster.members().map(|(_, member)| member.clients()));
+    let rpc = RpcClient::new(cluster.clients());
     let (owner, lease_ms) = (&b"dead"[..], 300);
     let dead = LockCommand::Acquire { name: L, holder: 1, owner, lease_ms, wait: true };
     assert_eq!(ask(&rpc, dead, Duration::from_millis(100)), None);

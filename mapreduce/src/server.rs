@@ -67,12 +67,7 @@ impl<'a> Server<'a> {
     pub fn start(self, data: &Path) -> Result<Host, HostError> {
         let mut config = HostConfig::new(CLUSTER, self.id, data);
         config = config.insecure(self.insecure).tick_interval(TICK);
-        for (id, member) in self.cluster.members() {
-            config = config.member(id, member.peers(), Some(&member.clients()));
-        }
-        if let Some(listen) = &self.listen {
-            config = config.listen(listen.peers()).listen_clients(listen.clients());
-        }
+        config = config.members(self.cluster, self.listen.as_ref());
         let mut settings = GroupSettings::default();
         settings.snapshots = SnapshotPolicy::within(LOG_BYTES_MAX);
         Host::start(config, [group(self.timing).with_settings(settings)])

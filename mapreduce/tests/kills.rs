@@ -66,7 +66,7 @@ impl Town {
 
     fn servers(&self) -> Vec<String> {
         let cluster: Cluster = self.cluster.parse().unwrap();
-        cluster.members().map(|(_, at)| at.clients()).collect()
+        cluster.clients()
     }
 
     /// Who leads, if it is known.

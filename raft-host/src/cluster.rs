@@ -46,6 +46,11 @@ impl Cluster {
         self.members.iter().map(|(id, address)| (*id, address))
     }
 
+    /// Where each member listens for clients, as `HOST:PORT`: what a client is given.
+    pub fn clients(&self) -> Vec<String> {
+        self.members.values().map(MemberAddress::clients).collect()
+    }
+
     /// Where a member listens.
     pub fn member(&self, id: u64) -> Option<&MemberAddress> {
         self.members.get(&id)
@@ -190,7 +195,7 @@ mod tests {
         let text = "1=127.0.0.1:7001, 2=[::1]:7002,3=db3.example:7003/9003";
         let cluster: Cluster = text.parse().unwrap();
         assert_eq!(cluster.len(), 3);
-        let clients: Vec<String> = cluster.members().map(|(_, m)| m.clients()).collect();
+        let clients = cluster.clients();
         assert_eq!(clients, ["127.0.0.1:8001", "[::1]:8002", "db3.example:9003"]);
         assert_eq!(cluster.member(3).unwrap().peers(), "db3.example:7003");
         assert_eq!(cluster.to_string().parse(), Ok(cluster));

@@ -9,6 +9,7 @@ use raft_core::types::{ClusterId, GroupId, NodeId};
 
 use raft_storage::WalOptions;
 
+use crate::cluster::{Cluster, MemberAddress};
 use crate::core::GroupSettings;
 use crate::group::Machine;
 use crate::hooks::{AnyHooks, LeaderHooks, Typed};
@@ -91,6 +92,17 @@ impl HostConfig {
         let clients = clients.map(str::to_owned);
         self.members.insert(node, Addresses { peers: peers.into(), clients });
         self
+    }
+
+    /// All initial members. Listens at this place, if one is named, instead of at this node's own address among them.
+    pub fn members(mut self, cluster: &Cluster, listen: Option<&MemberAddress>) -> Self {
+        for (node, member) in cluster.members() {
+            self = self.member(node, member.peers(), Some(&member.clients()));
+        }
+        match listen {
+            Some(at) => self.listen(at.peers()).listen_clients(at.clients()),
+            None => self,
+        }
     }
 
     /// Listens for members here, instead of at this node's own address among the members.

@@ -101,7 +101,7 @@ impl Map {
     /// # fn port() -> u16 { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() }
     /// let servers = format!("1=127.0.0.1:{}/{}", port(), port()).parse()?;
     /// let server = Server::new(&servers, 1, [1, 2], Home::Here(Kind::Pushed)).start_in_memory()?;
-    /// let clients: Vec<String> = servers.members().map(|(_, at)| at.clients()).collect();
+    /// let clients = servers.clients();
     ///
     /// let (net, configs) = (Sockets::default(), server.configs().clone());
     /// let mover = Mover::new(net.clone(), Partition::default(), configs.target().clone());

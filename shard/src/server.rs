@@ -76,7 +76,7 @@ impl Home {
 /// let partition = Partition::default();
 /// let server = Server::new(&servers, 1, [1, 2], Home::Here(Kind::Pushed)).start_in_memory()?;
 ///
-/// let clients: Vec<String> = servers.members().map(|(_, at)| at.clients()).collect();
+/// let clients = servers.clients();
 /// let configs = server.configs().clone();
 /// let store = Target { group: CONFIGS, servers: clients.clone() };
 /// let first = shard::Config::new(&partition)
@@ -179,12 +179,7 @@ impl<'a> Server<'a> {
     ) -> Result<Running, HostError> {
         self.check()?;
         config = config.insecure(self.insecure).tick_interval(TICK);
-        for (id, member) in self.cluster.members() {
-            config = config.member(id, member.peers(), Some(&member.clients()));
-        }
-        if let Some(listen) = &self.listen {
-            config = config.listen(listen.peers()).listen_clients(listen.clients());
-        }
+        config = config.members(self.cluster, self.listen.as_ref());
         let views: BTreeMap<Gid, View> =
             self.groups.iter().map(|gid| (*gid, View::default())).collect();
         let host = start(config, self.raft_groups(&views))?;
@@ -262,7 +257,7 @@ impl<'a> Server<'a> {
     }
 
     fn configs(&self) -> Configs {
-        let servers = || self.cluster.members().map(|(_, at)| at.clients()).collect();
+        let servers = || self.cluster.clients();
         let here = || Target { group: CONFIGS, servers: servers() };
         match &self.home {
             Home::Here(Kind::Pulled) => Configs::Controller(here()),

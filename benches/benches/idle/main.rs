@@ -73,7 +73,7 @@ fn measure(groups: u64, shards: u32, seconds: f64) -> Usage {
     let cluster: Cluster = free_members().parse().expect("three members");
     let members: Vec<Member> =
         (1..=3).map(|id| Member::start(id, &cluster, groups, shards, scratch.path())).collect();
-    let servers: Vec<String> = cluster.members().map(|(_, at)| at.clients()).collect();
+    let servers = cluster.clients();
     let mut controller = ControllerClient::new(RpcClient::new(servers.clone()), CONFIGS);
     let joined: Vec<(Gid, Vec<String>)> = (1..=groups).map(|gid| (gid, servers.clone())).collect();
     controller.join(joined).expect("the controller runs");

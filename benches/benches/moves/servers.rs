@@ -47,7 +47,7 @@ impl Servers {
     }
 
     fn addresses(&self) -> Vec<String> {
-        self.cluster.members().map(|(_, at)| at.clients()).collect()
+        self.cluster.clients()
     }
 
     fn controller(&self) -> ControllerClient {

@@ -53,7 +53,7 @@ impl<N: Net> Mover<N> {
     /// # fn port() -> u16 { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() }
     /// let servers = format!("1=127.0.0.1:{}/{}", port(), port()).parse()?;
     /// let server = Server::new(&servers, 1, [7], Home::Here(Kind::Pushed)).start_in_memory()?;
-    /// let clients: Vec<String> = servers.members().map(|(_, at)| at.clients()).collect();
+    /// let clients = servers.clients();
     ///
     /// let store = server.configs().target().clone();
     /// let mover = Mover::new(Sockets::default(), Partition::default(), store);

@@ -65,7 +65,7 @@ impl Trio {
 
     /// Where clients find them.
     pub(crate) fn servers(&self) -> Vec<String> {
-        self.cluster.members().map(|(_, at)| at.clients()).collect()
+        self.cluster.clients()
     }
 
     pub(crate) fn target(&self, group: u64) -> Target {

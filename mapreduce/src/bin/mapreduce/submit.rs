@@ -11,7 +11,7 @@ use crate::{job, summary};
 
 /// A client of the coordinator that the arguments name.
 pub(crate) fn client(target: &Target) -> Client {
-    Client::new(target.cluster.members().map(|(_, at)| at.clients()), target.timeout)
+    Client::new(target.cluster.clients(), target.timeout)
 }
 
 pub(crate) fn submit(arguments: &Submit) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ pub(crate) fn work(arguments: &Worker) -> Result<(), Failure> {
         return Err(Failure::wrong(format!("--root {}: there is no such folder", root.display())));
     }
     let servers = match (&coordinator.cluster, &coordinator.coordinator) {
-        (Some(cluster), _) => cluster.members().map(|(_, at)| at.clients()).collect(),
+        (Some(cluster), _) => cluster.clients(),
         (None, address) => address.iter().cloned().collect::<Vec<_>>(),
     };
     outlive_file_limit()?;

@@ -56,7 +56,7 @@ fn from(variable: &str) -> Result<Option<Cluster>, Failure> {
 
 /// Where clients find servers.
 pub(crate) fn clients(members: &Cluster) -> Vec<String> {
-    members.members().map(|(_, at)| at.clients()).collect()
+    members.clients()
 }
 
 impl Place {
