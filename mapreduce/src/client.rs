@@ -1,7 +1,6 @@
 //! A client of the coordinator: submits jobs, looks at them, and ends them.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft_host::patience::deadline;
 use raft_host::rpc::client::RpcOptions;
@@ -12,9 +11,6 @@ use crate::job::JobSpec;
 use crate::limits::Refusal;
 use crate::query::{Answer, JobView, Query, WorkerView};
 use crate::server::GROUP;
-
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why something was not done, or is not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,16 +109,11 @@ impl Client {
         }
     }
 
-    /// Asks again where it is not known what became of it: for what may be done twice.
+    /// Asks until there is an answer: for what may be done twice.
     fn insist(&self, command: &Command) -> Result<Reply, ClientError> {
         let until = deadline(self.patience);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.call_within(command, left) {
-                Err(ClientError::Unknown(_)) if Instant::now() < until => thread::sleep(PAUSE),
-                end => return end,
-            }
-        }
+        let seen = self.rpc.propose_until(GROUP, &command.encode(), until);
+        read(seen.reply.clone().ok_or_else(|| seen.error()))
     }
 
     pub(crate) fn call_within(
@@ -152,5 +143,29 @@ pub(crate) fn read(end: raft_host::ProposeResult) -> Result<Reply, ClientError> 
     match Reply::decode(&reply).map_err(|_| ClientError::OtherVersion)? {
         Reply::Refused(refusal) => Err(refusal.into()),
         reply => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// The server dies with the command in its hands, and nobody is reached any more.
+    #[test]
+    fn what_a_lost_server_may_have_done_is_not_said_to_be_undone() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let dies = thread::spawn(move || {
+            let (mut connection, _) = server.accept().unwrap();
+            assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+        });
+        let client = Client::new([address], Duration::from_millis(500));
+        let end = client.cancel(1).unwrap_err();
+        assert!(matches!(end, ClientError::Unknown(_)), "{end}");
+        dies.join().unwrap();
     }
 }

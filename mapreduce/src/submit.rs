@@ -17,7 +17,15 @@ pub enum SubmitError {
     Plan(#[from] PlanError),
     /// The coordinator refused it, or was not reached.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(ClientError),
+    /// The coordinator gave no answer, or none that makes sense: the job may be there.
+    #[error("{why}; where `mapreduce status` does not show the job, {} can be removed", .work.display())]
+    Unknown {
+        /// What came of the last attempt.
+        why: ClientError,
+        /// The folder for what it would write on its way.
+        work: PathBuf,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
@@ -43,12 +51,11 @@ pub fn submit(client: &Client, root: &Path, spec: &JobSpec) -> Result<Submitted,
     let work = plan::make_work_folder(root, spec, token)?;
     match client.submit(token, spec) {
         Ok(job) => Ok(Submitted { job, work }),
-        Err(error) => {
-            if matches!(error, ClientError::Refused(_) | ClientError::NotDone(_)) {
-                // Nobody will work there. That it stays where it can't be removed does no harm.
-                _ = fs::remove_dir(&work);
-            }
-            Err(error.into())
+        Err(error @ (ClientError::Refused(_) | ClientError::NotDone(_))) => {
+            // Nobody will work there. That it stays where it can't be removed does no harm.
+            _ = fs::remove_dir(&work);
+            Err(SubmitError::Client(error))
         }
+        Err(why) => Err(SubmitError::Unknown { why, work }),
     }
 }

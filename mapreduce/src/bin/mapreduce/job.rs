@@ -44,6 +44,7 @@ pub(crate) fn not_submitted(error: SubmitError) -> Failure {
     match error {
         SubmitError::Plan(error) => wrong(error),
         SubmitError::Client(error) => failure(error),
+        SubmitError::Unknown { .. } => Failure::unknown(error),
         SubmitError::Random(_) => Failure::not_done(error),
     }
 }

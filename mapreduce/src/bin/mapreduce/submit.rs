@@ -1,5 +1,7 @@
 //! `mapreduce submit`: hands in a job, and waits for its end.
 
+use std::fs;
+
 use mapreduce::client::Client;
 use mapreduce::submit::Submitted;
 use program::Failure;
@@ -22,12 +24,16 @@ pub(crate) fn submit(arguments: &Submit) -> Result<(), Failure> {
     let spec = job::spec(&arguments.job, root).map_err(job::wrong)?;
     let client = client(&arguments.target);
     let submitted = mapreduce::submit::submit(&client, root, &spec);
-    let Submitted { job, .. } = submitted.map_err(job::not_submitted)?;
+    let Submitted { job, work } = submitted.map_err(job::not_submitted)?;
     if arguments.detach {
         return print(format!("{job}\n").as_bytes());
     }
-    crate::say(&format!("job {job} is submitted"));
+    crate::say(&format!(
+        "job {job} is submitted; it goes on if this program is ended: `mapreduce cancel {job}` ends it"
+    ));
     let shows_bar = !arguments.job.json;
     let view = follow(&client, job, shows_bar, |_| Ok(()))?;
+    // Where workers could not tidy up, for they have another root, say. It is not there any more otherwise.
+    _ = fs::remove_dir_all(work);
     summary::tell(&view, None, arguments.job.json)
 }
