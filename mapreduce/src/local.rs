@@ -19,8 +19,9 @@ use crate::watch::Timing;
 /// A worker that ends is replaced no sooner than this after it was started.
 const REPLACE: Duration = Duration::from_secs(1);
 
-/// Workers that end one after the other while nothing comes of the job are replaced so often.
-const ENDS_IN_VAIN_MAX: u32 = 20;
+/// Workers that end while nothing comes of the job are replaced so often, or each of them so often where that is more.
+const REPLACED_IN_VAIN_MAX: usize = 20;
+const EACH_IN_VAIN_MAX: usize = 3;
 
 /// One that has been there for so long is no such worker.
 const LASTING: Duration = Duration::from_secs(5);
@@ -43,13 +44,13 @@ pub enum LocalError {
     /// The job was not handed in.
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    /// Workers end as soon as they are started.
+    /// Workers end again and again.
     #[error(
-        "no worker stays: {ends} have ended one after the other, and nothing came of the job; the last one: {why}"
+        "no worker stays: {ends} have ended while nothing came of the job; the last one: {why}"
     )]
     NoWorkerStays {
         /// How many have ended.
-        ends: u32,
+        ends: usize,
         /// How the last one ended, or why it did not start.
         why: String,
     },
@@ -68,7 +69,7 @@ pub struct Local<'a> {
     /// Where the job stood when a worker was replaced last.
     seen: Option<JobView>,
     /// How many workers have ended since it stands there.
-    ends: u32,
+    ends: usize,
 }
 
 impl<'a> Local<'a> {
@@ -127,6 +128,10 @@ impl<'a> Local<'a> {
     /// # Errors
     /// [`LocalError::NoWorkerStays`], when it is of no use to go on.
     pub fn replace_the_dead(&mut self, job: &JobView) -> Result<(), LocalError> {
+        if job.stage.is_none() {
+            // They have been told to leave.
+            return Ok(());
+        }
         for number in 0..self.workers.len() {
             let (child, started) = &mut self.workers[number];
             let Some(end) = end_of(child).filter(|_| started.elapsed() >= REPLACE) else {
@@ -151,10 +156,11 @@ impl<'a> Local<'a> {
             (self.seen, self.ends) = (Some(job.clone()), 0);
         }
         self.ends += 1;
+        let ends_max = REPLACED_IN_VAIN_MAX.max(EACH_IN_VAIN_MAX * self.workers.len());
         let mut workers = self.workers.iter_mut();
         let somebody_stays =
             workers.any(|(child, started)| started.elapsed() >= LASTING && is_alive(child));
-        match self.ends >= ENDS_IN_VAIN_MAX && !somebody_stays {
+        match self.ends >= ends_max && !somebody_stays {
             true => Err(LocalError::NoWorkerStays { ends: self.ends, why }),
             false => Ok(()),
         }
@@ -196,6 +202,8 @@ impl Drop for Local<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::job::{ApplicationName, TaskLimits};
     use crate::plan;
@@ -205,7 +213,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::write(root.join("in"), "a\n").unwrap();
+        let starts = Cell::new(0);
         let start = |_, _: &str| {
+            starts.set(starts.get() + 1);
             let mut command = Command::new("sh");
             command.args(["-c", "exit 7"]);
             command
@@ -220,6 +230,10 @@ mod tests {
             limits: TaskLimits::default(),
         };
         let job = local.submit(root, &spec).unwrap();
+        thread::sleep(REPLACE);
+        let over = JobView { stage: None, ..local.client().job(job).unwrap() };
+        local.replace_the_dead(&over).unwrap();
+        assert_eq!(starts.get(), 10, "who has left when all was done is not replaced");
         let end = loop {
             let view = local.client().job(job).unwrap();
             if let Err(end) = local.replace_the_dead(&view) {
@@ -227,7 +241,7 @@ mod tests {
             }
             thread::sleep(Duration::from_millis(10));
         };
-        let why = "20 have ended one after the other, and nothing came of the job; the last one: exit status: 7";
+        let why = "30 have ended while nothing came of the job; the last one: exit status: 7";
         assert!(end.to_string().contains(why), "{end}");
         drop(local);
         assert_eq!(fs::read_dir(root).unwrap().count(), 1, "nothing is left but the input");

@@ -218,6 +218,7 @@ impl Machine {
         let job = self.jobs.get_mut(&task.job).filter(|job| is_wanted(job, task.kind));
         let Some(job) = job else { return Reply::Late };
         let phase = job.phase_mut(task.kind);
+        phase.over(task.number, number);
         match outcome {
             Outcome::Finished { counters, elapsed_ms } => {
                 match phase.finish(task.number, number, &counters, elapsed_ms) {

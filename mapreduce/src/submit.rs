@@ -19,7 +19,7 @@ pub enum SubmitError {
     #[error(transparent)]
     Client(ClientError),
     /// The coordinator gave no answer, or none that makes sense: the job may be there.
-    #[error("{why}; where `mapreduce status` does not show the job, {} can be removed", .work.display())]
+    #[error("{why}; where the coordinator does not show the job, {} can be removed", .work.display())]
     Unknown {
         /// What came of the last attempt.
         why: ClientError,

@@ -173,6 +173,14 @@ fn a_command_dies_with_its_worker() {
             .map_or(true, |stat| stat.contains(") Z "))
     });
     assert!(!running.has_ended(), "another worker has taken over");
+    interrupt(&running);
+    await_that("it ends", Duration::from_secs(30), || running.has_ended());
+}
+
+/// As Ctrl-C does.
+fn interrupt(running: &Process) {
+    let process = rustix::process::Pid::from_raw(running.0.id() as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
 }
 
 #[test]
@@ -256,8 +264,7 @@ fn ctrl_c_cancels_the_job_and_tidies_up() {
         names(&folder).iter().any(|name| name.starts_with(".mapreduce-"))
     });
     thread::sleep(Duration::from_millis(300));
-    let process = rustix::process::Pid::from_raw(running.0.id() as i32).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    interrupt(&running);
     await_that("it ends", Duration::from_secs(30), || running.has_ended());
     assert_eq!(running.0.wait().unwrap().code(), Some(1));
     let marks = |name: &String| name.starts_with("mr-worker");

@@ -104,7 +104,11 @@ impl Seen {
                     *dice.pick(&earlier);
                 Outcome::Lost { kind, number, attempt, error }
             }
-            _ => Outcome::Finished { counters: Counters::default(), elapsed_ms: dice.below(100) },
+            _ => {
+                let [records_in, peak_bytes] = [dice.below(1000), dice.below(1000)];
+                let counters = Counters { records_in, peak_bytes, ..Counters::default() };
+                Outcome::Finished { counters, elapsed_ms: dice.below(100) }
+            }
         }
     }
 
@@ -196,7 +200,7 @@ fn judge(operations: &[Operation]) -> Result<Counts, String> {
                     attempt,
                     ..
                 },
-                _,
+                Some(Reply::Accepted) | None,
             ) => {
                 let task = TaskId { job: attempt.task.job, kind, number };
                 lost.push(AttemptId { task, number: gone });
@@ -264,5 +268,6 @@ fn every_task_is_accepted_once_whatever_happens_to_the_members() {
     println!("{seeds} seeds: {all:?}, {installs} installs");
     let Counts { given, accepted, late, again, done } = all;
     let fewest = given.min(accepted).min(late);
-    assert!(fewest >= seeds && done + again > 0, "vacuous: one of these happened {fewest} times");
+    assert!(fewest >= seeds && done > 0, "vacuous: {fewest} of something, {done} jobs done");
+    assert!(again > 0 || seeds < 200, "vacuous: nothing was lost and done again");
 }

@@ -39,9 +39,9 @@ impl Merge {
     pub(crate) fn judge(self, worked: Result<(), TaskError>) -> Result<(u64, u64), TaskError> {
         match worked {
             Ok(()) => self.finish(),
-            Err(TaskError::Application { message }) => match self.finish() {
-                Err(damaged @ TaskError::DamagedRun { .. }) => Err(damaged),
-                _ => Err(TaskError::Application { message }),
+            Err(failed @ TaskError::Application { .. }) => match self.finish() {
+                Ok(_) | Err(TaskError::Application { .. }) => Err(failed),
+                Err(damaged) => Err(damaged),
             },
             Err(error) => Err(error),
         }

@@ -1,20 +1,23 @@
 //! One command, from its start to its end. It and all that it starts are a process group, of which nothing is left
 //! when the task is over, or when the worker's process is.
 
-mod group;
+mod guard;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
 use super::Fed;
 use crate::application::AppError;
 use crate::data::Progress;
-use group::Group;
+use guard::Guard;
 
 /// How much of what a command says before it fails is kept.
 const STDERR_BYTES: usize = 2 << 10;
@@ -29,16 +32,18 @@ pub(super) fn run(
     read: impl FnOnce(&mut dyn Read) -> Result<(), AppError>,
 ) -> Result<(), AppError> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command);
+    shell.arg("-c").arg(command).process_group(0);
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |error| AppError::new(format!("can't run `{command}`: {error}"));
-    let group = Group::new().map_err(failed)?;
-    let mut child = group.spawn(&mut shell).map_err(failed)?;
+    let mut guard = Guard::new().map_err(failed)?;
+    let mut child = shell.spawn().map_err(failed)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         unreachable!("all three were asked for")
     };
-    let group = &group;
+    let group = Pid::from_child(&child);
+    // Without a guard it only outlives a worker that is killed.
+    let _ = guard.watch(group);
     thread::scope(|scope| {
         let (is_over, over) = mpsc::channel();
         let watch = scope.spawn(move || watch(group, progress, &over));
@@ -48,14 +53,17 @@ pub(super) fn run(
         let done = read(&mut stdout);
         drop(stdout);
         if done.is_err() {
-            group.kill();
+            kill(group);
         }
-        let status = child.wait();
-        group.kill();
+        await_end(group);
         drop(is_over);
+        let _ = watch.join();
+        // Until the command's status is taken its number is no other group's, so nobody else is killed.
+        kill(group);
+        drop(guard);
+        let status = child.wait();
         let fed = fed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let said = said.join().unwrap_or_default();
-        let _ = watch.join();
         // What was cancelled was killed, so that what follows from it says nothing.
         progress.check()?;
         if let Err(Fed::Failed(error)) = fed {
@@ -67,12 +75,23 @@ pub(super) fn run(
 }
 
 /// Kills the command when the task is cancelled. Ends when the other side of `over` is gone.
-fn watch(group: &Group, progress: &Progress, over: &Receiver<()>) {
+fn watch(group: Pid, progress: &Progress, over: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LOOK_EVERY) {
         if progress.is_cancelled() {
-            return group.kill();
+            return kill(group);
         }
     }
+}
+
+fn kill(group: Pid) {
+    // There may be none left to be killed.
+    let _ = kill_process_group(group, Signal::KILL);
+}
+
+/// Waits until the command has ended, and leaves its status to be taken.
+fn await_end(command: Pid) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(command), options) {}
 }
 
 /// The last of what a command has said.

@@ -72,25 +72,28 @@ fn a_command_that_fails_says_how_and_why() {
     assert!(job.run().is_err());
 }
 
-/// Says which process group it is in.
-const GROUP: &str = "cut -d ' ' -f 5 /proc/$$/stat";
-
 /// The command does not read, does not write, and has closed what it could.
 #[test]
 fn a_cancelled_command_is_killed_with_all_that_it_has_started() {
-    for command in
-        ["sleep 1000", "exec >/dev/null; sleep 1000 & sleep 1000", "cat; sleep 1000 & wait"]
-    {
+    for command in [
+        "sleep 1000",
+        "exec >/dev/null; sleep 1000 & sleep 1000",
+        "cat; sleep 1000 & wait",
+        // It wants to lead a group.
+        "exec timeout 1000 sleep 1000",
+    ] {
         let input = text(3, 30_000);
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("pid");
-        let command = format!("{GROUP} > {}; {command}", mark.display());
-        let job = Job::new(External::new(command, "cat"), &[("input", &input)]);
+        let command = format!("echo $$ > {}; {command}", mark.display());
+        let job = Job::new(External::new(command.clone(), "cat"), &[("input", &input)]);
         let task = job.map_task(0, 0, None);
         let (begun, cancelled) = std::thread::scope(|scope| {
             let running = scope.spawn(|| run_map(&task));
+            let until = Instant::now() + Duration::from_secs(20);
             while fs::read(&mark).map_or(true, |pid| pid.is_empty()) {
-                std::thread::yield_now();
+                assert!(Instant::now() < until, "it does not begin: {command}");
+                std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(Duration::from_millis(50));
             task.progress.cancel();
@@ -99,13 +102,13 @@ fn a_cancelled_command_is_killed_with_all_that_it_has_started() {
         assert!(matches!(cancelled, Err(TaskError::Cancelled)), "{cancelled:?}");
         assert!(begun.elapsed() < Duration::from_secs(20));
         let group = fs::read_to_string(&mark).unwrap().trim().to_owned();
-        assert!(group.parse::<u32>().is_ok_and(|group| group > 1), "{group}");
         assert!(is_gone(&group), "somebody of group {group} lives");
     }
 }
 
 /// Whether no process of a group lives; one that was killed may still be on its way.
 fn is_gone(group: &str) -> bool {
+    assert!(group.parse::<u32>().is_ok_and(|group| group > 1), "{group:?} is no group");
     let lives = || {
         let entries = names_in(std::path::Path::new("/proc")).into_iter();
         let stats = entries.filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
@@ -125,7 +128,7 @@ fn is_gone(group: &str) -> bool {
 fn what_a_command_leaves_running_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("pid");
-    let command = format!("{GROUP} > {}; sleep 1000 >/dev/null 2>&1 & cat", mark.display());
+    let command = format!("echo $$ > {}; sleep 1000 >/dev/null 2>&1 & cat", mark.display());
     let job = Job::new(External::new(command, "cat"), &[("input", b"a\n")]);
     run_map(&job.map_task(0, 0, None)).unwrap();
     assert!(is_gone(fs::read_to_string(&mark).unwrap().trim()));

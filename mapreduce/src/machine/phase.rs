@@ -38,6 +38,8 @@ pub(crate) struct Task {
     failures: u32,
     /// Attempts whose workers were lost, as far as it is known.
     lost: Vec<u32>,
+    /// Attempts that are given up, and of which nobody has said that they are over.
+    unseen: Vec<u32>,
     /// Where it failed last: somebody else is to try.
     failed_on: Option<WorkerId>,
     wants_backup: bool,
@@ -63,8 +65,6 @@ struct Record {
     attempts: u64,
     backups: u64,
     failures: u64,
-    /// How many of the failures are attempts that stood still, and may still be under way.
-    stalls: u64,
     losses: u64,
     /// Of the accepted attempts.
     counters: Counters,
@@ -203,7 +203,7 @@ impl Phase {
     /// An attempt stands still, which is a failure. `None` if nobody made it any more.
     pub(crate) fn stall(&mut self, number: u32, attempt: u32) -> Option<Toll> {
         let toll = self.fail(number, attempt)?;
-        self.record.stalls += 1;
+        self.tasks[number as usize].unseen.push(attempt);
         Some(toll)
     }
 
@@ -212,8 +212,16 @@ impl Phase {
         self.release(number, attempt)?;
         let task = &mut self.tasks[number as usize];
         task.lost.push(attempt);
+        task.unseen.push(attempt);
         self.record.losses += 1;
         Some(task.toll())
+    }
+
+    /// Whoever made this attempt says that it is over.
+    pub(crate) fn over(&mut self, number: u32, attempt: u32) {
+        if let Some(task) = self.tasks.get_mut(number as usize) {
+            task.unseen.retain(|unseen| *unseen != attempt);
+        }
     }
 
     /// Nobody makes this attempt any more. Answers who did.
@@ -261,6 +269,7 @@ impl Phase {
         let may_return = task.is_open(attempt) && task.running.is_empty();
         let Some(at) = lost.filter(|_| may_return) else { return false };
         task.lost.remove(at);
+        task.unseen.retain(|unseen| *unseen != attempt);
         self.record.losses -= 1;
         task.running.push(Running { number: attempt, worker, progress, is_backup: false });
         self.look(number);
@@ -298,7 +307,7 @@ impl Phase {
 
     /// Whether somebody works at one of them, or may do so although nobody hears of him.
     pub(crate) fn may_be_under_way(&self) -> bool {
-        !self.busy.is_empty() || self.record.losses + self.record.stalls > 0
+        !self.busy.is_empty() || self.tasks.iter().any(|task| !task.unseen.is_empty())
     }
 
     /// Half of the accepted attempts took no longer, in milliseconds; 0 if there are none.

@@ -483,9 +483,13 @@ fn what_is_being_published_is_not_cancelled() {
     // Also while nobody is at it: whoever stands still, or is gone, may still come to it.
     play.call(&Command::Stalled { attempt, progress: 0, seconds: 600 });
     assert_eq!(play.call(&Command::Cancel { job }), late);
-    play.task(worker, 4);
+    let again = play.task(worker, 4).attempt;
     play.call(&Command::Gone { worker });
-    assert_eq!(play.call(&Command::Cancel { job }), late);
+    for attempt in [attempt, again] {
+        assert_eq!(play.call(&Command::Cancel { job }), late);
+        play.call(&Command::Report { worker, attempt, outcome: Outcome::Dropped });
+    }
+    assert_eq!(play.call(&Command::Cancel { job }), Reply::Ended(JobEnd::Cancelled));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::{WorkerConfig, task};
@@ -27,10 +27,7 @@ impl TaskThread {
         let work = move || {
             for (assignment, progress) in begun {
                 let execute = || task::execute(&assignment, &config, &progress);
-                let outcome = catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|_| {
-                    let error = "the worker's own code has panicked: a bug".to_owned();
-                    Outcome::Failed { error }
-                });
+                let outcome = catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|_| bug());
                 if end.send(outcome).is_err() {
                     return;
                 }
@@ -49,7 +46,11 @@ impl TaskThread {
 
     /// How the task has ended, if it does so in this time.
     pub(super) fn wait(&self, patience: Duration) -> Option<Outcome> {
-        self.ended.recv_timeout(patience).ok()
+        match self.ended.recv_timeout(patience) {
+            Ok(outcome) => Some(outcome),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(bug()),
+        }
     }
 
     /// The task is wanted no more.
@@ -62,6 +63,10 @@ impl TaskThread {
         let progress = &self.progress;
         progress.bytes_in() + progress.bytes_out() + progress.records()
     }
+}
+
+fn bug() -> Outcome {
+    Outcome::Failed { error: "the worker's own code has panicked: a bug".to_owned() }
 }
 
 impl Drop for TaskThread {

@@ -1,7 +1,6 @@
 //! The coordinator's machine in a world of its own: workers that crash, stand still, are slow or late, messages that
 //! are lost, come twice or much later, leaders that change, followers, snapshots, jobs that are cancelled, and files that
-//! vanish. What is checked after
-//! each step is told in `checks.rs`.
+//! vanish. What is checked after each step is told in `checks.rs`.
 //!
 //! `SEED=42 cargo test -p mapreduce --test simulated` replays one; `FIRST=… SEEDS=…` runs others.
 

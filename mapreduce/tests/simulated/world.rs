@@ -99,7 +99,7 @@ enum Event {
     /// A worker's task ends.
     Ends(usize, u64, AttemptId),
     LeaderLooks,
-    /// Somebody wants the job with this token no more.
+    /// Somebody wants this job no more.
     Cancels(JobId),
     Fault,
 }
@@ -191,7 +191,7 @@ impl World {
         match self.apply(&Command::Submit { token, spec }, None)? {
             Some(Reply::Submitted { job }) => {
                 self.jobs.insert(job, Files::new());
-                let mut dice = Dice::new(self.dice.clone().number(), "cancels");
+                let mut dice = Dice::new(self.dice.clone().number() ^ job, "cancels");
                 if dice.permille(self.faults.cancelled) {
                     self.after(dice.below(STORM / 4), Event::Cancels(job));
                 }

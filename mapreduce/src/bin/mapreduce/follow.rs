@@ -14,8 +14,8 @@ use crate::failure;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Looks at a job until it has ended and is tidied up, and shows each look to `look`, whose error ends it. Answers what was seen last. Where
-/// nobody answers for a while, it waits: a new leader is on its way, perhaps.
+/// Looks at a job until it has ended and is tidied up, and shows each look to `look`, whose error ends it. Answers what
+/// was seen last. Where nobody answers for a while, it waits: a new leader is on its way, perhaps.
 pub(crate) fn follow(
     client: &Client,
     job: JobId,

@@ -29,7 +29,8 @@ pub(crate) fn submit(arguments: &Submit) -> Result<(), Failure> {
         return print(format!("{job}\n").as_bytes());
     }
     crate::say(&format!(
-        "job {job} is submitted; it goes on if this program is ended: `mapreduce cancel {job}` ends it"
+        "job {job} is submitted, and goes on if this program is ended; to end it: mapreduce cancel --cluster {} {job}",
+        arguments.target.cluster
     ));
     let shows_bar = !arguments.job.json;
     let view = follow(&client, job, shows_bar, |_| Ok(()))?;

@@ -4,7 +4,7 @@ use super::*;
 use crate::application::{AppError, Combine, Output, Record, Records, Values};
 use crate::apps::{Indexer, Sort, WordCount};
 use crate::data::testing::{Job, names_in, text};
-use crate::data::{InputError, plan_splits, run_reduce};
+use crate::data::{InputError, SCRATCH, plan_splits, run_reduce};
 use crate::sequential::sequential;
 
 /// An application whose map is a function.
@@ -382,4 +382,41 @@ fn a_panic_where_spills_are_merged_is_the_applications() {
     let error = error_of(&job);
     let TaskError::Application { message } = error else { panic!("{error}") };
     assert!(message.contains("it panicked: ") && message.contains("not one that was emitted"));
+}
+
+/// The application panics over a value that it never emitted: the disk has changed it.
+#[test]
+fn a_spill_that_is_damaged_is_not_the_applications_fault() {
+    struct Damaging(std::sync::OnceLock<PathBuf>);
+    impl Application for Damaging {
+        fn map(&self, record: &Record<'_>, emit: &mut Emitter<'_>) -> Result<(), AppError> {
+            if record.bytes == b"last" {
+                let path = self.0.get().expect("it was told").join(SCRATCH).join("spill-0");
+                let mut bytes = std::fs::read(&path).unwrap();
+                let at = bytes.iter().rposition(|byte| *byte == b'v').unwrap();
+                bytes[at] = b'w';
+                std::fs::write(&path, bytes).unwrap();
+            }
+            Ok(emit.pair(record.bytes, b"v")?)
+        }
+        fn reduce(&self, _: &[u8], _: &mut Values<'_>, _: &mut Output<'_>) -> Result<(), AppError> {
+            Ok(())
+        }
+        fn combine(&self) -> Combine {
+            Combine::Fold(|_, joined, value| {
+                assert!(joined.iter().chain(value).all(|byte| *byte == b'v'));
+                joined.extend_from_slice(value);
+            })
+        }
+    }
+    let mut lines: Vec<_> = (0..20_000).map(|number| format!("{}\n", number % 4000)).collect();
+    lines.push("last".to_owned());
+    let application = Arc::new(Damaging(std::sync::OnceLock::new()));
+    let mut job = Job::new(WordCount, &[("input", lines.concat().as_bytes())]);
+    (job.application, job.memory_bytes) = (application.clone(), 0);
+    let task = job.map_task(0, 0, None);
+    application.0.set(task.directory.clone()).unwrap();
+    let error = run_map(&task).unwrap_err();
+    let TaskError::Disk { path, .. } = &error else { panic!("{error}") };
+    assert!(path.ends_with("scratch/spill-0"), "{error}");
 }
