@@ -158,7 +158,12 @@ impl<E: Engine> Runner<E> {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Delivered(envelope) => self.core.deliver(envelope),
+            Event::Delivered(envelope) => {
+                let disk = self.disk.as_ref();
+                if disk.is_none_or(|disk| disk.has_room_for(&envelope.message)) {
+                    self.core.deliver(envelope);
+                }
+            }
             Event::PeerLost(node) => {
                 self.peers.lost(node);
                 self.core.peer_lost(node);

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use raft_core::message::{Body, Message};
 use raft_core::ready::{LogRead, Write};
 use raft_core::replica::SnapshotJob;
 use raft_core::snapshot::{SnapshotChunk, SnapshotError, SnapshotMeta, SnapshotSource};
@@ -103,6 +104,15 @@ impl DiskThreads {
     /// Lets the log's thread begin what a turn has handed in.
     pub(crate) fn notify(&self) {
         self.log.notify();
+    }
+
+    /// Whether there is room for what a message brings. A chunk of a snapshot without room is dropped as if the network
+    /// had lost it: whoever has sent it sends it again a heartbeat later.
+    pub(crate) fn has_room_for(&self, message: &Message) -> bool {
+        match &message.body {
+            Body::InstallSnapshot(install) => self.log.has_room_for_chunk(install.chunk.data.len()),
+            _ => true,
+        }
     }
 
     /// Has a snapshot written.

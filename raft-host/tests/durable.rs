@@ -231,35 +231,43 @@ fn a_new_cluster_is_new_once() {
     });
 }
 
-/// A disk that is full for files whose name begins so, when told so.
-struct FullDisk {
+type BeforeWrite = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
+/// A disk on which something may happen before files are written whose name begins so.
+struct TroubledDisk {
     disk: FileDisk,
     prefix: &'static str,
-    full: Arc<AtomicBool>,
+    before_write: BeforeWrite,
 }
 
-struct FullFile {
+struct TroubledFile {
     file: <FileDisk as Disk>::File,
-    /// `None` where there is always room.
-    full: Option<Arc<AtomicBool>>,
+    /// `None` where nothing happens.
+    before_write: Option<BeforeWrite>,
 }
 
-impl FullFile {
-    fn room(&self) -> io::Result<()> {
-        match self.full.as_ref().is_some_and(|full| full.load(Ordering::SeqCst)) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
+/// It is full when told so.
+fn full_when(full: &Arc<AtomicBool>) -> BeforeWrite {
+    let full = full.clone();
+    Arc::new(move || match full.load(Ordering::SeqCst) {
+        true => Err(io::ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    })
+}
+
+impl TroubledFile {
+    fn trouble(&self) -> io::Result<()> {
+        self.before_write.as_ref().map_or(Ok(()), |before_write| before_write())
     }
 }
 
-impl Disk for FullDisk {
-    type File = FullFile;
+impl Disk for TroubledDisk {
+    type File = TroubledFile;
     type Lock = <FileDisk as Disk>::Lock;
 
-    fn open(&self, name: &str, mode: OpenMode) -> io::Result<FullFile> {
-        let full = name.starts_with(self.prefix).then(|| self.full.clone());
-        Ok(FullFile { file: self.disk.open(name, mode)?, full })
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<TroubledFile> {
+        let before_write = name.starts_with(self.prefix).then(|| self.before_write.clone());
+        Ok(TroubledFile { file: self.disk.open(name, mode)?, before_write })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -283,7 +291,7 @@ impl Disk for FullDisk {
     }
 }
 
-impl DiskFile for FullFile {
+impl DiskFile for TroubledFile {
     fn len(&self) -> io::Result<u64> {
         DiskFile::len(&self.file)
     }
@@ -293,12 +301,12 @@ impl DiskFile for FullFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.room()?;
+        self.trouble()?;
         DiskFile::write_at(&self.file, bytes, offset)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.room()?;
+        self.trouble()?;
         DiskFile::set_len(&self.file, bytes)
     }
 
@@ -313,7 +321,7 @@ fn a_full_disk_fences_the_member_which_names_the_cause_and_recovers() {
     let full = Arc::new(AtomicBool::new(false));
     let open = || {
         let disk = FileDisk::open(dir.path()).unwrap();
-        let disk = FullDisk { disk, prefix: "", full: full.clone() };
+        let disk = TroubledDisk { disk, prefix: "", before_write: full_when(&full) };
         Host::start_on(disk, alone(&dir), [Group::new(1, Journal::default())])
     };
     let host = open().unwrap();
@@ -345,7 +353,7 @@ fn a_snapshot_that_finds_no_room_is_named_and_the_log_goes_on() {
     let dir = TempDir::new("full-snapshots");
     let full = Arc::new(AtomicBool::new(true));
     let disk = FileDisk::open(dir.path()).unwrap();
-    let disk = FullDisk { disk, prefix: "beside-", full: full.clone() };
+    let disk = TroubledDisk { disk, prefix: "beside-", before_write: full_when(&full) };
     let mut settings = GroupSettings::default();
     settings.snapshots.state_bytes_max = Some(4000);
     let group = Group::new(1, Journal::default()).with_settings(settings);
@@ -367,6 +375,59 @@ fn a_snapshot_that_finds_no_room_is_named_and_the_log_goes_on() {
     });
     assert_eq!(status().snapshot_failed, None);
     host.shutdown().unwrap();
+}
+
+/// A disk that is slower than the network must not let a snapshot that is received fill memory.
+#[test]
+fn chunks_of_a_snapshot_that_find_no_room_come_again() {
+    const MIB: u64 = 1 << 20;
+    let mut settings = GroupSettings::default();
+    settings.snapshots.state_bytes_max = Some(2 * MIB);
+    settings.snapshots.lag_entries = 5;
+    let mut cluster = Cluster::start(settings);
+    cluster.propose(0..10);
+    let away = (cluster.leader() + 1) % 3;
+    cluster.stop(away);
+    let status =
+        |cluster: &Cluster, at: usize| cluster.hosts[at].as_ref().unwrap().status().unwrap();
+    until("a snapshot of ten MiB or more has taken the log's place", || {
+        cluster.client.propose(1, &vec![b'x'; MIB as usize / 4]).unwrap();
+        status(&cluster, cluster.leader()).groups[0].compacted_index > 50
+    });
+
+    let stuck = Arc::new(AtomicBool::new(true));
+    let waits = stuck.clone();
+    let disk = TroubledDisk {
+        disk: FileDisk::open(cluster.dirs[away].path()).unwrap(),
+        prefix: "staged-",
+        before_write: Arc::new(move || {
+            while waits.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        }),
+    };
+    let group = Group::new(1, Journal::default()).with_settings(cluster.settings.clone());
+    cluster.hosts[away] = Some(Host::start_on(disk, cluster.config(away), [group]).unwrap());
+    let waiting = |cluster: &Cluster| {
+        let queues = status(cluster, away).queues;
+        let snapshots = queues.iter().find(|gauge| gauge.name == "snapshots").unwrap();
+        assert_eq!(snapshots.bytes_max, Some(8 * MIB));
+        snapshots.bytes
+    };
+    until("there is no room for another chunk", || waiting(&cluster) > 7 * MIB);
+    for _ in 0..100 {
+        assert!(waiting(&cluster) <= 8 * MIB);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    stuck.store(false, Ordering::SeqCst);
+    until("the snapshot is installed", || {
+        let own = &status(&cluster, away).groups[0];
+        let leader = &status(&cluster, cluster.leader()).groups[0];
+        own.core.snapshots_installed == 1 && own.last_applied == leader.last_applied
+    });
+    assert_eq!(waiting(&cluster), 0);
+    (0..3).for_each(|at| cluster.stop(at));
 }
 
 #[test]

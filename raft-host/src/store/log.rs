@@ -16,6 +16,9 @@ use crate::status::Gauge;
 /// How often a log that has no file descriptor for its next segment asks for one.
 const REST: Duration = Duration::from_millis(20);
 
+/// So many bytes of snapshots may wait to be staged, those of all groups together, or else one chunk.
+const STAGED_BYTES_MAX: usize = 8 << 20;
+
 #[derive(Debug)]
 pub(crate) enum LogJob {
     Submit(Write),
@@ -29,6 +32,7 @@ pub(crate) enum LogJob {
 struct Jobs {
     waiting: Vec<(GroupId, LogJob)>,
     entry_bytes: usize,
+    /// Until they are staged.
     chunk_bytes: usize,
     stop: bool,
     waits_because: Option<String>,
@@ -59,13 +63,24 @@ impl LogQueue {
         self.arrived.notify_one();
     }
 
-    /// What waits for the thread; what it is flushing has left the queue.
+    /// Whether a chunk of so many bytes may be handed in. A follower acknowledges a chunk before it is staged, so a disk
+    /// that is slower than the network would have a whole snapshot wait here.
+    pub(super) fn has_room_for_chunk(&self, bytes: usize) -> bool {
+        let waiting = self.jobs.lock().chunk_bytes;
+        waiting == 0 || waiting + bytes <= STAGED_BYTES_MAX
+    }
+
+    fn staged(&self, bytes: usize) {
+        self.jobs.lock().chunk_bytes -= bytes;
+    }
+
+    /// What waits for the thread; entries that it is flushing have left the queue.
     pub(super) fn gauges(&self) -> [Gauge; 2] {
         let jobs = self.jobs.lock();
         // Each group's limit on undurable bytes is what bounds the entries.
         let entries = Gauge { name: "log", bytes: jobs.entry_bytes as u64, bytes_max: None };
-        // Of snapshots that are received: one at most of each group.
-        let chunks = Gauge { name: "snapshots", bytes: jobs.chunk_bytes as u64, bytes_max: None };
+        let (bytes, bytes_max) = (jobs.chunk_bytes as u64, Some(STAGED_BYTES_MAX as u64));
+        let chunks = Gauge { name: "snapshots", bytes, bytes_max };
         [entries, chunks]
     }
 
@@ -96,7 +111,6 @@ impl LogQueue {
             self.arrived.wait(&mut jobs);
         }
         jobs.entry_bytes = 0;
-        jobs.chunk_bytes = 0;
         std::mem::swap(&mut jobs.waiting, taken);
         !taken.is_empty()
     }
@@ -135,7 +149,10 @@ pub(super) fn run<D: Disk>(
                 LogJob::Submit(write) => wal.submit(group, write),
                 LogJob::Read(read) => wal.read(group, read),
                 LogJob::Compact(through) => wal.compact(group, through),
-                LogJob::Stage(chunk) => wal.stage(group, &chunk),
+                LogJob::Stage(chunk) => {
+                    wal.stage(group, &chunk);
+                    queue.staged(chunk.data.len());
+                }
                 LogJob::Seal(meta) => wal.seal(group, meta),
             }
         }
