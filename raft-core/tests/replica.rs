@@ -470,6 +470,29 @@ fn a_log_that_outgrows_its_limit_once_has_one_snapshot_taken() {
 }
 
 #[test]
+fn what_comes_while_a_snapshot_is_written_counts_for_the_next_one() {
+    let limit = 2_000;
+    let mut replica = lead_three(limit);
+    // A command takes 166 bytes.
+    let propose = |replica: &mut OfThree, commands: usize| {
+        (0..commands).find_map(|_| {
+            replica.propose(&[7; 100]).expect("it leads");
+            hear_from_2(replica).0.into_iter().find_map(|event| match event {
+                Event::Snapshot(job) => Some(job),
+                _ => None,
+            })
+        })
+    };
+    let first = propose(&mut replica, 15).expect("the log outgrew its limit");
+    assert!(propose(&mut replica, 40).is_none(), "one at a time");
+    replica.run_snapshot(first);
+    let second = propose(&mut replica, 3).expect("it is beyond its limit with what came meanwhile");
+    replica.run_snapshot(second);
+    assert!(propose(&mut replica, 9).is_none(), "nothing came meanwhile");
+    assert!(replica.node().state_bytes() < limit, "{}", replica.node().state_bytes());
+}
+
+#[test]
 fn a_snapshot_that_failed_is_tried_again_once_the_log_has_grown() {
     let limit = 2_000;
     let mut replica = open(MemoryStorage::new(identity(1)), &Bootstrap::Trusted(vec![1]), limit);

@@ -150,13 +150,21 @@ impl SnapshotSink for ChunkSink<'_> {
     }
 }
 
+/// A snapshot that was begun.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    index: LogIndex,
+    /// Bytes of the log when it was.
+    state_bytes: u64,
+}
+
 /// What a replica remembers of its snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     policy: SnapshotPolicy,
     chunk_bytes_max: usize,
-    /// The index of the one that is being written, or whose record is.
-    under_way: Option<LogIndex>,
+    /// The one that is being written, or whose record is.
+    under_way: Option<UnderWay>,
     /// The snapshot up to which the log was last compacted in this life.
     compacted_for: LogIndex,
     /// Bytes of the log that don't count for the next snapshot.
@@ -180,6 +188,10 @@ impl Snapshots {
             baseline_bytes: 0,
             recovered: recovered.snapshot.as_ref().map_or(0, |meta| meta.last.index),
         }
+    }
+
+    fn is_under_way(&self, index: LogIndex) -> bool {
+        self.under_way.is_some_and(|begun| begun.index == index)
     }
 }
 
@@ -208,7 +220,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 
     /// A snapshot is sealed: the state machine's, or a received one.
     pub(super) fn on_sealed(&mut self, meta: Arc<SnapshotMeta>) -> Result<(), Error> {
-        let own = self.snapshots.under_way == Some(meta.last.index);
+        let own = self.snapshots.is_under_way(meta.last.index);
         let staged = self.node.snapshot_staged(meta);
         if own && staged.is_err() {
             // A received one has taken its place.
@@ -218,7 +230,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     }
 
     pub(super) fn on_seal_failed(&mut self, snapshot: EntryId) -> Result<(), Error> {
-        if self.snapshots.under_way == Some(snapshot.index) {
+        if self.snapshots.is_under_way(snapshot.index) {
             self.give_up_snapshot();
         }
         self.node.snapshot_failed(snapshot)
@@ -245,13 +257,16 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         let through = through.saturating_sub(self.snapshots.policy.lag_entries);
         self.snapshots.compacted_for = snapshot;
         // The one under way is durable, or a received one has taken its place.
-        self.snapshots.under_way.take_if(|index| *index <= snapshot);
+        let own = self.snapshots.under_way.take_if(|begun| begun.index <= snapshot);
+        let own = own.filter(|begun| begun.index == snapshot);
+        let before = self.node.state_bytes();
+        let come_since = own.map_or(0, |begun| before.saturating_sub(begun.state_bytes));
         ignore_fenced(self.node.compact(through))?;
         self.storage.compact(through);
-        // What has followed a snapshot of an earlier life counts for the next one, or a log would grow
-        // with each restart.
+        // The lag does not count for the next one. What has come while this one was written does, and so does what has
+        // followed a snapshot of an earlier life, or a log would grow with each restart.
         if snapshot > self.snapshots.recovered {
-            self.snapshots.baseline_bytes = self.node.state_bytes();
+            self.snapshots.baseline_bytes = self.node.state_bytes().saturating_sub(come_since);
         }
         Ok(())
     }
@@ -275,7 +290,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         if self.snapshots.under_way.is_some() || applied <= snapshot {
             return;
         }
-        self.snapshots.under_way = Some(applied);
+        let state_bytes = self.node.state_bytes();
+        self.snapshots.under_way = Some(UnderWay { index: applied, state_bytes });
         let membership = (**self.node.membership()).clone();
         let meta = SnapshotMeta { last, membership, size: 0 };
         let capture = self.machine.capture();
