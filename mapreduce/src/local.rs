@@ -26,6 +26,12 @@ const EACH_IN_VAIN_MAX: usize = 3;
 /// One that has been there for so long is no such worker.
 const LASTING: Duration = Duration::from_secs(5);
 
+/// How long a worker may take from its start to its first word.
+const INTRODUCTION: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether one is lost.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long an answer of this process may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -56,7 +62,7 @@ pub enum LocalError {
     },
 }
 
-/// How worker `number` is started, whose coordinator listens at this address.
+/// How worker `number` is started, whose coordinator listens at this address. Its name must be its number.
 pub type Start<'a> = dyn Fn(u32, &str) -> Command + 'a;
 
 /// A coordinator and its workers. Dropping it ends them, and removes what a job was writing on its way.
@@ -66,6 +72,8 @@ pub struct Local<'a> {
     start: &'a Start<'a>,
     workers: Vec<(Child, Instant)>,
     work: Option<PathBuf>,
+    /// When it was looked whether a worker is lost.
+    looked_at: Instant,
     /// Where the job stood when a worker was replaced last.
     seen: Option<JobView>,
     /// How many workers have ended since it stands there.
@@ -80,8 +88,16 @@ impl<'a> Local<'a> {
     pub fn start(workers: u32, timing: Timing, start: &'a Start<'a>) -> Result<Self, LocalError> {
         let server = start_single("127.0.0.1:0", timing)?;
         let client = Client::new([server.address().to_string()], ANSWER);
-        let (none, work, seen) = (Vec::new(), None, None);
-        let mut local = Local { server, client, start, workers: none, work, seen, ends: 0 };
+        let mut local = Local {
+            server,
+            client,
+            start,
+            workers: Vec::new(),
+            work: None,
+            looked_at: Instant::now(),
+            seen: None,
+            ends: 0,
+        };
         for number in 0..workers {
             let worker = local.worker(number)?;
             local.workers.push(worker);
@@ -128,10 +144,11 @@ impl<'a> Local<'a> {
     /// # Errors
     /// [`LocalError::NoWorkerStays`], when it is of no use to go on.
     pub fn replace_the_dead(&mut self, job: &JobView) -> Result<(), LocalError> {
-        if job.stage.is_none() {
-            // They have been told to leave.
+        if job.end.is_some() {
+            // They are told to leave, and what they leave behind is removed with this.
             return Ok(());
         }
+        self.kill_the_lost();
         for number in 0..self.workers.len() {
             let (child, started) = &mut self.workers[number];
             let Some(end) = end_of(child).filter(|_| started.elapsed() >= REPLACE) else {
@@ -148,6 +165,22 @@ impl<'a> Local<'a> {
             self.judge(job, why)?;
         }
         Ok(())
+    }
+
+    /// Ends workers of which the coordinator has not heard for so long that it gave them up: somebody has stopped them.
+    fn kill_the_lost(&mut self) {
+        if self.looked_at.elapsed() < LOOK {
+            return;
+        }
+        self.looked_at = Instant::now();
+        let Ok(known) = self.client.workers() else { return };
+        for (number, (child, started)) in (0_u32..).zip(&mut self.workers) {
+            let is_known = known.iter().any(|worker| worker.name == number.to_string());
+            if started.elapsed() >= INTRODUCTION && !is_known {
+                // It may have ended by itself.
+                _ = child.kill();
+            }
+        }
     }
 
     /// A worker has ended.
@@ -205,6 +238,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::command::JobEnd;
     use crate::job::{ApplicationName, TaskLimits};
     use crate::plan;
 
@@ -231,7 +265,7 @@ mod tests {
         };
         let job = local.submit(root, &spec).unwrap();
         thread::sleep(REPLACE);
-        let over = JobView { stage: None, ..local.client().job(job).unwrap() };
+        let over = JobView { end: Some(JobEnd::Done), ..local.client().job(job).unwrap() };
         local.replace_the_dead(&over).unwrap();
         assert_eq!(starts.get(), 10, "who has left when all was done is not replaced");
         let end = loop {

@@ -50,8 +50,8 @@ pub enum PlanError {
     /// There are results already.
     #[error("{} is not an empty folder: name another one for the results, or remove it", .0.display())]
     OutputExists(PathBuf),
-    /// A folder can't be made.
-    #[error("can't make the folder {}: {source}", .path.display())]
+    /// A folder can't be made, or looked into.
+    #[error("the folder {} can't be made or read: {source}", .path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -202,12 +202,15 @@ fn make_folders(path: &Path) -> Result<(), PlanError> {
 }
 
 fn check_empty(path: &Path) -> Result<(), PlanError> {
+    use io::ErrorKind::{NotADirectory, NotFound};
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
-    let is_free = !is_link
-        && match fs::read_dir(path) {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
+    let is_free = match fs::read_dir(path) {
+        _ if is_link => false,
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == NotADirectory => false,
+        Err(error) if error.kind() == NotFound => true,
+        Err(source) => return Err(PlanError::Folder { path: path.to_owned(), source }),
+    };
     if is_free { Ok(()) } else { Err(PlanError::OutputExists(path.to_owned())) }
 }
 
@@ -280,5 +283,7 @@ mod tests {
         assert!(matches!(output(root, &at("a/b/out")), Err(PlanError::OutputExists(_))));
         assert!(matches!(output(&root.join("a"), &at("elsewhere")), Err(PlanError::Outside(_))));
         assert!(matches!(output(root, "/"), Err(PlanError::Outside(_))));
+        assert!(matches!(output(root, &at("a/b/out/mr-out-0")), Err(PlanError::OutputExists(_))));
+        assert!(matches!(output(root, &at(&"n".repeat(300))), Err(PlanError::Folder { .. })));
     }
 }

@@ -148,9 +148,20 @@ fn a_command_that_fails_fails_the_job_and_is_quoted() {
 fn an_application_that_ends_its_worker_again_and_again_fails_the_job() {
     let folder = folder("bad-killer");
     fs::write(folder.join("in/a"), "a\n").unwrap();
-    let job = ["run", "--mapper", "kill -9 $PPID; sleep 1000", "--reducer", "cat", "--input", "in"];
+    let mapper = "echo $$ >> in/.pids; kill -9 $PPID; sleep 1000";
+    let job = ["run", "--mapper", mapper, "--reducer", "cat", "--input", "in"];
     let arguments = [&job[..], &["--output", "out", "--workers", "8"]].concat();
     fails_cleanly(&folder, &arguments, 1, "20 workers were lost while they were at map 0");
+    let commands = fs::read_to_string(folder.join("in/.pids")).unwrap();
+    assert!(commands.lines().count() >= 10, "most of them had the time to say who they are");
+    for command in commands.lines() {
+        await_that("it dies with its worker", Duration::from_secs(10), || is_gone(command));
+    }
+}
+
+/// Whether a process is gone; until its new parent has taken its status it is a zombie.
+fn is_gone(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]
@@ -167,14 +178,53 @@ fn a_command_dies_with_its_worker() {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     let worker = rustix::process::Pid::from_raw(parent.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process(worker, rustix::process::Signal::KILL).unwrap();
-    await_that("the command dies", Duration::from_secs(10), || {
-        // Until its new parent has taken its status it is a zombie.
-        fs::read_to_string(format!("/proc/{command}/stat"))
-            .map_or(true, |stat| stat.contains(") Z "))
-    });
+    await_that("the command dies", Duration::from_secs(10), || is_gone(&command));
     assert!(!running.has_ended(), "another worker has taken over");
     interrupt(&running);
     await_that("it ends", Duration::from_secs(30), || running.has_ended());
+}
+
+/// It does not end, and does nothing: to the coordinator it is silent.
+#[test]
+fn a_worker_that_somebody_has_stopped_is_replaced() {
+    let folder = folder("bad-stopped");
+    fs::write(folder.join("in/a"), "a\n").unwrap();
+    let mapper = "echo $PPID > pid.part && mv pid.part pid; cat; sleep 1";
+    let job = ["run", "--mapper", mapper, "--reducer", "cat", "--input", "in", "--output", "out"];
+    let arguments = [&job[..], &["--workers", "1", "--silence", "3"]].concat();
+    let mut running = Process::start(program(&folder, &arguments));
+    let pid = folder.join("pid");
+    await_that("the command runs", Duration::from_secs(20), || pid.exists());
+    // It must be old enough to be expected to have introduced itself, and is by then.
+    let worker: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    let worker = rustix::process::Pid::from_raw(worker).unwrap();
+    rustix::process::kill_process(worker, rustix::process::Signal::STOP).unwrap();
+    await_that("the job is done", Duration::from_secs(60), || running.has_ended());
+    assert!(running.0.wait().unwrap().success());
+    assert_eq!(results(&folder, "out"), b"a\t\n");
+}
+
+#[test]
+fn a_job_that_nobody_works_at_can_be_cancelled_and_leaves_nothing() {
+    let folder = folder("bad-no-worker");
+    fs::create_dir(folder.join("root")).unwrap();
+    fs::write(folder.join("root/a"), "a\n").unwrap();
+    let cluster = common::cluster(1);
+    let coordinator = ["coordinator", "--id", "1", "--data", "data", "--cluster", &cluster];
+    let _coordinator = Process::start(program(&folder, &coordinator));
+    let of_cluster = ["--cluster", &cluster];
+    let job = ["submit", "wc", "--root", "root", "--input", "root/a", "--output", "root/out"];
+    let arguments = [&job[..], &of_cluster].concat();
+    let running =
+        program(&folder, &arguments).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    await_that("it is submitted", Duration::from_secs(20), || {
+        run_well(&folder, &[&["status", "--json"][..], &of_cluster].concat()).contains("\"wc\"")
+    });
+    run_well(&folder, &[&["cancel", "2"][..], &of_cluster].concat());
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", error(&output));
+    assert!(error(&output).contains("was cancelled"), "{}", error(&output));
+    assert_eq!(names(&folder.join("root")), ["a"]);
 }
 
 /// As Ctrl-C does.

@@ -27,8 +27,8 @@ pub(crate) enum Kill {
 }
 
 /// What a worker process does.
-pub(crate) fn work(root: &str, coordinator: &str) -> ExitCode {
-    let config = WorkerConfig::new("bench", root, Registry::standard());
+pub(crate) fn work(name: &str, root: &str, coordinator: &str) -> ExitCode {
+    let config = WorkerConfig::new(name, root, Registry::standard());
     match work_for(&config, &[coordinator.to_owned()], &AtomicBool::new(false)) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,9 +49,14 @@ pub(crate) fn run(
 ) -> Duration {
     let began = Instant::now();
     let program = env::current_exe().expect("it runs");
-    let start = |_: u32, coordinator: &str| {
+    let start = |number: u32, coordinator: &str| {
         let mut command = Command::new(&program);
-        command.arg(WORKER).arg(folder).arg(coordinator).stdin(Stdio::null());
+        command
+            .arg(WORKER)
+            .arg(number.to_string())
+            .arg(folder)
+            .arg(coordinator)
+            .stdin(Stdio::null());
         command
     };
     let path = |name: &str| folder.join(name).to_str().expect("a plain name").to_owned();

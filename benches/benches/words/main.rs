@@ -47,10 +47,10 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // What this program starts of itself.
-    if let [flag, root, coordinator] = &arguments[..]
+    if let [flag, name, root, coordinator] = &arguments[..]
         && flag == job::WORKER
     {
-        return job::work(root, coordinator);
+        return job::work(name, root, coordinator);
     }
     if measure(&Arguments::parse()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

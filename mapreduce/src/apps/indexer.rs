@@ -14,6 +14,11 @@ pub struct Indexer;
 
 impl Application for Indexer {
     fn map(&self, record: &Record<'_>, emit: &mut Emitter<'_>) -> Result<(), AppError> {
+        if record.name.contains('\n') {
+            let what =
+                format!("a name of two lines can't be in a line of the index: {:?}", record.name);
+            return Err(AppError::new(what));
+        }
         for word in Words::of(record.bytes) {
             emit.pair(word, record.name.as_bytes())?;
         }

@@ -19,6 +19,8 @@ use crate::application::AppError;
 use crate::data::Progress;
 use guard::Guard;
 
+/// Begins a command when it is told to, under the same process number.
+const START: &str = "read -r nothing && exec sh -c \"$0\"";
 /// How much of what a command says before it fails is kept.
 const STDERR_BYTES: usize = 2 << 10;
 /// How often it is looked whether the task is still wanted.
@@ -32,7 +34,7 @@ pub(super) fn run(
     read: impl FnOnce(&mut dyn Read) -> Result<(), AppError>,
 ) -> Result<(), AppError> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).process_group(0);
+    shell.args(["-c", START, command]).process_group(0);
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let failed = |error| AppError::new(format!("can't run `{command}`: {error}"));
     let mut guard = Guard::new().map_err(failed)?;
@@ -42,8 +44,12 @@ pub(super) fn run(
         unreachable!("all three were asked for")
     };
     let group = Pid::from_child(&child);
-    // Without a guard it only outlives a worker that is killed.
-    let _ = guard.watch(group);
+    // It begins when the guard knows of it, so there is no moment at which it could outlive this process.
+    if let Err(error) = guard.watch(group).and_then(|()| stdin.write_all(b"\n")) {
+        kill(group);
+        _ = child.wait();
+        return Err(failed(error));
+    }
     thread::scope(|scope| {
         let (is_over, over) = mpsc::channel();
         let watch = scope.spawn(move || watch(group, progress, &over));

@@ -180,7 +180,14 @@ impl Attempt<'_> {
     fn private(&self) -> Result<PathBuf, Outcome> {
         let path = self.paths.private(self.assignment.attempt);
         remove_all(&path)?;
-        fs::create_dir(&path).map_err(|error| disk(&path, &error))?;
+        fs::create_dir(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => failed(format!(
+                "the job's folder {} is not there: is this worker's root ({}) the one that the job was submitted with?",
+                self.paths.work.display(),
+                self.config.root.display()
+            )),
+            _ => disk(&path, &error),
+        })?;
         Ok(path)
     }
 

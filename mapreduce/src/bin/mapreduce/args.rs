@@ -100,7 +100,7 @@ pub(crate) struct Job {
     /// A map task reads so much of a file; `none`: a whole file each
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = split)]
     pub(crate) split: Split,
-    /// The memory of a worker
+    /// The memory of a worker; 10 MiB are its own, and a key with its value may take a quarter of the rest
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = bytes)]
     pub(crate) memory: u64,
     /// The longest line; a job with a longer one fails

@@ -1,7 +1,7 @@
 //! Watches a job until it has ended, with a bar for what is being done.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mapreduce::client::{Client, ClientError};
@@ -9,13 +9,15 @@ use mapreduce::command::{JobId, Kind};
 use mapreduce::query::JobView;
 use program::Failure;
 
-use crate::failure;
-
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Looks at a job until it has ended and is tidied up, and shows each look to `look`, whose error ends it. Answers what
-/// was seen last. Where nobody answers for a while, it waits: a new leader is on its way, perhaps.
+/// So long workers may take to tidy up: then whoever waits does it.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// Looks at a job until it has ended and is tidied up, or nobody has tidied up for a while, and shows each look to `look`,
+/// whose error ends it. Answers what was seen last. Where nobody answers for a while, it waits: a new leader is on its
+/// way, perhaps.
 pub(crate) fn follow(
     client: &Client,
     job: JobId,
@@ -23,14 +25,18 @@ pub(crate) fn follow(
     mut look: impl FnMut(&JobView) -> Result<(), Failure>,
 ) -> Result<JobView, Failure> {
     let bar = if shows_bar { bar() } else { ProgressBar::hidden() };
-    let mut failures = 0;
+    let (mut failures, mut ended_at) = (0, None);
     loop {
         match client.job(job) {
             Ok(view) => {
                 failures = 0;
                 draw(&bar, &view);
                 let looked = look(&view);
-                if looked.is_err() || view.stage.is_none() {
+                if view.end.is_some() {
+                    ended_at.get_or_insert_with(Instant::now);
+                }
+                let is_late = ended_at.is_some_and(|at| at.elapsed() >= TIDY);
+                if looked.is_err() || view.stage.is_none() || is_late {
                     bar.finish_and_clear();
                     looked?;
                     return Ok(view);
@@ -41,7 +47,8 @@ pub(crate) fn follow(
             }
             Err(error) => {
                 bar.finish_and_clear();
-                return Err(failure(error));
+                let what = format!("how job {job} ends is not known: {error}");
+                return Err(Failure::unknown(what));
             }
         }
         thread::sleep(LOOK);

@@ -20,7 +20,7 @@ pub(crate) fn work(arguments: &Worker) -> Result<(), Failure> {
     outlive_file_limit()?;
     let stop = stop_flag()?;
     let name = name.clone().unwrap_or_else(|| format!("process {}", std::process::id()));
-    let mut config = WorkerConfig::new(name, root, Registry::standard());
+    let mut config = WorkerConfig::new(&name, root, Registry::standard());
     (config.stays, config.allows_commands) = (*stays, *allow_commands);
     config.patience = *patience;
     match worker::work(&config, &servers, &stop) {
@@ -36,7 +36,9 @@ pub(crate) fn work(arguments: &Worker) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Err(error @ WorkerError::Refused(_)) => Err(Failure::wrong(error)),
-        Err(error) => Err(Failure::not_done(error)),
+        Err(error @ WorkerError::Refused(_)) => {
+            Err(Failure::wrong(format!("worker {name}: {error}")))
+        }
+        Err(error) => Err(Failure::not_done(format!("worker {name}: {error}"))),
     }
 }
