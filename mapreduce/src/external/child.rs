@@ -20,7 +20,7 @@ use crate::data::Progress;
 use guard::Guard;
 
 /// Begins a command when it is told to, under the same process number.
-const START: &str = "read -r nothing && exec sh -c \"$0\"";
+const START: &str = "read -r nothing && exec sh -c -- \"$0\"";
 /// How much of what a command says before it fails is kept.
 const STDERR_BYTES: usize = 2 << 10;
 /// How often it is looked whether the task is still wanted.

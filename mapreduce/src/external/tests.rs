@@ -43,6 +43,17 @@ fn much_data_passes_in_both_directions() {
     assert!(found == expected.concat());
 }
 
+/// Whatever begins it, and whatever it begins with.
+#[test]
+fn a_command_is_given_every_byte_and_is_taken_as_it_stands() {
+    let input = b" \\ a\\b\n\n\0z\n-n\nno end";
+    let found = lines("cat", "cut -f 1", &[("input", input)]);
+    assert_eq!(found, b"\0z\n\n \\ a\\b\n-n\nno end\n");
+    assert_eq!(lines("wc -c", "cut -f 1", &[("input", b"")]), b"0\n");
+    assert_eq!(lines("echo $# \"$0\"", "cut -f 1", &[("input", b"a\n")]), b"0 sh\n");
+    assert!(error_of("-n cat", b"").contains("exit status: 127"), "it is no option of the shell");
+}
+
 #[test]
 fn a_command_that_has_read_enough_has_not_failed() {
     let input = text(2, 30_000);

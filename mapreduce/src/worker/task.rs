@@ -87,7 +87,10 @@ impl Attempt<'_> {
     fn map(&self, input: &Input, split: Split) -> Result<Counters, Outcome> {
         let application = self.application()?;
         let path = below(&self.config.root, &input.path);
-        let path = path.map_err(|error| failed(format!("can't read {}: {error}", input.path)))?;
+        let path = path.map_err(|error| {
+            let path = self.config.root.join(&input.path);
+            failed(format!("can't read {}: {error}", path.display()))
+        })?;
         check_records(&*application, input, split)?;
         let directory = self.private()?;
         let done = data::run_map(&MapTask {

@@ -25,7 +25,7 @@ Applications: wc (words and how often they occur), indexer (words and the files 
 
 Exit status:
   0  done
-  1  the job has failed, or was cancelled; it has ended already (cancel)
+  1  the job has failed, or was cancelled; it had ended otherwise (cancel)
   2  the arguments can't be understood, or name what is not there
   3  surely not done: refused, or no coordinator was reached in time
   4  perhaps done: the coordinator did not answer in time";
@@ -70,7 +70,7 @@ pub(crate) struct Target {
     /// The coordinator's replicas: 1=HOST:PORT,2=HOST:PORT,… as they were started
     #[arg(long, value_name = "MEMBERS", env = "MAPREDUCE_CLUSTER")]
     pub(crate) cluster: Cluster,
-    /// How long to wait for an answer, in seconds
+    /// How long to wait for an answer, in seconds; whoever waits for a job's end asks four times in vain
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }

@@ -47,7 +47,12 @@ pub(crate) fn follow(
             }
             Err(error) => {
                 bar.finish_and_clear();
-                let what = format!("how job {job} ends is not known: {error}");
+                let why = match error {
+                    // Nothing was read: of the job it says nothing.
+                    ClientError::NotDone(why) => why,
+                    error => error.to_string(),
+                };
+                let what = format!("how job {job} ends is not known: {why}");
                 return Err(Failure::unknown(what));
             }
         }
