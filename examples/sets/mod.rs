@@ -61,11 +61,7 @@ fn run_member(arguments: &[String]) -> Result<(), String> {
 }
 
 fn target(controller: &Cluster) -> Target {
-    Target { group: CONFIGS, servers: addresses(controller) }
-}
-
-fn addresses(cluster: &Cluster) -> Vec<String> {
-    cluster.clients()
+    Target { group: CONFIGS, servers: controller.clients() }
 }
 
 /// All sets. The first one has the controller as well. Dropping it ends all processes.
@@ -129,7 +125,7 @@ impl Sets {
 
     /// Where clients find the groups of a set.
     pub(crate) fn servers(&self, set: usize) -> Vec<String> {
-        addresses(&self.sets[set].0)
+        self.sets[set].0.clients()
     }
 
     pub(crate) fn configs(&self) -> Configs {

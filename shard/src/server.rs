@@ -178,8 +178,8 @@ impl<'a> Server<'a> {
         start: impl FnOnce(HostConfig, Vec<raft_host::Group>) -> Result<Host, HostError>,
     ) -> Result<Running, HostError> {
         self.check()?;
-        config = config.insecure(self.insecure).tick_interval(TICK);
         config = config.members(self.cluster, self.listen.as_ref());
+        config = config.insecure(self.insecure).tick_interval(TICK);
         let views: BTreeMap<Gid, View> =
             self.groups.iter().map(|gid| (*gid, View::default())).collect();
         let host = start(config, self.raft_groups(&views))?;
@@ -257,8 +257,7 @@ impl<'a> Server<'a> {
     }
 
     fn configs(&self) -> Configs {
-        let servers = || self.cluster.clients();
-        let here = || Target { group: CONFIGS, servers: servers() };
+        let here = || Target { group: CONFIGS, servers: self.cluster.clients() };
         match &self.home {
             Home::Here(Kind::Pulled) => Configs::Controller(here()),
             Home::Here(Kind::Pushed) => Configs::Store(here()),

@@ -76,4 +76,11 @@ mod tests {
         }
         assert_eq!(names, b"b\0a\0c\0ab");
     }
+
+    #[test]
+    fn a_name_of_two_lines_is_refused() {
+        let index = |name| crate::sequential::sequential(&Indexer, &[(name, b"x".as_slice())]);
+        assert_eq!(index("a b").unwrap(), b"x 1 a b\n");
+        assert!(index("a\nb").unwrap_err().to_string().contains("a name of two lines"));
+    }
 }

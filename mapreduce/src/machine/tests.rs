@@ -94,6 +94,20 @@ impl Play {
         self.call(&Command::Report { worker, attempt, outcome })
     }
 
+    /// Worker 1 is about to put the results of a job in their place.
+    fn publishing() -> (Self, JobId, AttemptId) {
+        let mut play = Play::default();
+        let worker = play.hello(1);
+        assert_eq!(worker, 1, "its number is that of the first entry");
+        let job = play.submit(spec(&[1], None, 1));
+        for number in 1..=2 {
+            let attempt = play.task(worker, number).attempt;
+            play.finish(worker, attempt);
+        }
+        let attempt = play.task(worker, 3).attempt;
+        (play, job, attempt)
+    }
+
     /// Does everything that is left, by one worker. Answers what it did.
     fn work_off(&mut self, worker: WorkerId, first_number: u64) -> Vec<TaskId> {
         let mut done = Vec::new();
@@ -432,14 +446,8 @@ fn a_worker_that_comes_back_was_not_lost() {
 
 #[test]
 fn a_job_whose_publishing_came_to_nothing_can_be_cancelled() {
-    let mut play = Play::default();
-    let worker = play.hello(1);
-    let job = play.submit(spec(&[1], None, 1));
-    for number in 1..=2 {
-        let attempt = play.task(worker, number).attempt;
-        play.finish(worker, attempt);
-    }
-    let attempt = play.task(worker, 3).attempt;
+    let (mut play, job, attempt) = Play::publishing();
+    let worker = 1;
     let late = Reply::Refused(Refusal::TooLate { job });
     assert_eq!(play.call(&Command::Cancel { job }), late);
     play.fail(worker, attempt);
@@ -469,14 +477,8 @@ fn a_cancelled_job_is_tidied_up_and_others_go_on() {
 
 #[test]
 fn what_is_being_published_is_not_cancelled() {
-    let mut play = Play::default();
-    let worker = play.hello(1);
-    let job = play.submit(spec(&[1], None, 1));
-    for number in 1..=2 {
-        let attempt = play.task(worker, number).attempt;
-        play.finish(worker, attempt);
-    }
-    let attempt = play.task(worker, 3).attempt;
+    let (mut play, job, attempt) = Play::publishing();
+    let worker = 1;
     assert_eq!(attempt.task.kind, Kind::Publish);
     let late = Reply::Refused(Refusal::TooLate { job });
     assert_eq!(play.call(&Command::Cancel { job }), late);

@@ -20,13 +20,13 @@ use shard::server::CONFIGS;
 use shard::{Config, Gid, Kind, Map, Mover, Partition};
 
 use crate::args::{Groups, Join, Leave, Move, Target};
-use crate::place::{Place, clients, no_config, partition};
+use crate::place::{Place, no_config, partition};
 use crate::say;
 
 pub(crate) fn join(join: &Join) -> Result<(), Failure> {
     let Join { target, groups, servers, json } = join;
     let place = target.home.place()?;
-    let servers = clients(servers.as_ref().unwrap_or(&place.members));
+    let servers = servers.as_ref().unwrap_or(&place.members).clients();
     let groups = distinct(groups)?.into_iter().map(|gid| (gid, servers.clone())).collect();
     Order { target, place: &place, command: Command::Join { groups } }.carry_out(*json)
 }
@@ -147,7 +147,7 @@ impl Order<'_> {
     }
 
     fn pulled(&self) -> Result<u64, Failure> {
-        let rpc = RpcClient::new(clients(&self.place.members));
+        let rpc = RpcClient::new(self.place.members.clients());
         let mut controller = ControllerClient::new(rpc, CONFIGS).with_patience(self.target.timeout);
         let made = match &self.command {
             Command::Join { groups } => controller.join(groups.clone()),

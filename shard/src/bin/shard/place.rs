@@ -54,14 +54,9 @@ fn from(variable: &str) -> Result<Option<Cluster>, Failure> {
     members.map(Some).map_err(|error| Failure::wrong(format!("{variable}: {error}")))
 }
 
-/// Where clients find servers.
-pub(crate) fn clients(members: &Cluster) -> Vec<String> {
-    members.clients()
-}
-
 impl Place {
     pub(crate) fn configs(&self) -> Configs {
-        let at = Group { group: CONFIGS, servers: clients(&self.members) };
+        let at = Group { group: CONFIGS, servers: self.members.clients() };
         match self.kind {
             Kind::Pulled => Configs::Controller(at),
             Kind::Pushed => Configs::Store(at),

@@ -11,7 +11,7 @@ use shard::server::CONFIGS;
 use shard::{Config, Kind};
 
 use crate::args::Query;
-use crate::place::{Place, Store, clients, no_config};
+use crate::place::{Place, Store, no_config};
 use crate::say;
 use crate::serve::ranges;
 
@@ -53,7 +53,7 @@ fn not_kept(latest: u64) -> Failure {
 
 /// One that is not the latest.
 fn numbered(place: &Place, store: &Store, number: u64) -> Result<Config, Failure> {
-    let controller = ControllerClient::new(RpcClient::new(clients(&place.members)), CONFIGS);
+    let controller = ControllerClient::new(RpcClient::new(place.members.clients()), CONFIGS);
     let config = controller.with_patience(store.patience).query(Some(number));
     let config = config.map_err(Failure::not_done)?;
     if config.num == number {
